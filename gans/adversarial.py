@@ -1,0 +1,165 @@
+"""The two-player game that most families share: one generator, one discriminator, any loss, any penalty.
+
+It knows phases, losses and penalties, and nothing of architectures: a family that builds on it adds networks and
+its paper's defaults.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gans.data.base import Batch
+from gans.draws import Draws
+from gans.family import Family, Networks, Optimiser, Phase, Step, Terms
+from gans.losses import LOSSES, LossName
+from gans.penalties import clip_weights, gradient_penalty, zero_centred
+from gans.schedule import Cosine, Schedule, at
+
+
+class Adversarial(Family):
+    """Hyperparameters of a generator against a discriminator.
+
+    `lr_ratio` is lr_d / lr_g. `warmup` is the number of steps in which the critic trains alone. `r1`, `r2` weigh
+    |grad D|^2 / 2 on real and generated rows, `gp` weighs (|grad D| - 1)^2 between them, `clip` bounds the
+    critic's weights. `penalty_every` > 1 makes the penalty a lazy phase of its own (Karras et al. 2020, appendix
+    B): its learning rate and betas are corrected by c = i / (i + 1), its weight multiplied by the interval.
+    """
+
+    conditional: ClassVar[bool] = False
+
+    loss: LossName = "non_saturating"
+    lr_g: Schedule = 2e-4
+    lr_ratio: float = Field(1.0, gt=0)
+    betas: tuple[Schedule, Schedule] = (0.5, 0.999)
+    optimiser: Literal["adam", "rmsprop"] = "adam"
+    critic_steps: int = Field(1, ge=1)
+    warmup: int = Field(0, ge=0)
+    r1: Schedule = 0.0
+    r2: Schedule = 0.0
+    gp: float = Field(0.0, ge=0)
+    clip: float = Field(0.0, ge=0)
+    penalty_every: int = Field(1, ge=1)
+    latent_dim: int = Field(64, ge=1)
+    latent: Literal["normal", "uniform"] = "normal"
+
+    @property
+    def penalised(self) -> bool:
+        """Whether the critic's loss holds a gradient penalty."""
+        return any(weight != 0.0 for weight in (self.r1, self.r2, self.gp))
+
+    def phases(self) -> tuple[Phase, ...]:
+        lazy = self.penalised and self.penalty_every > 1
+        c = self.penalty_every / (self.penalty_every + 1) if lazy else 1.0
+        betas = tuple(
+            Cosine(start=b.start**c, end=b.end**c) if isinstance(b, Cosine) else b**c for b in self.betas
+        )
+        critic = Optimiser(_scaled(self.lr_g, self.lr_ratio * c), betas, self.optimiser)  # type: ignore[arg-type]
+        generator = Optimiser(self.lr_g, self.betas, self.optimiser)
+        inline = self.penalised and not lazy
+        d, g = ("discriminator",), ("generator",)
+        phases = [Phase("critic", d, critic, repeats=self.critic_steps, double=inline)]
+        if lazy:
+            phases.append(Phase("penalty", d, critic, every=self.penalty_every, data="same", double=True))
+        phases.append(Phase("generator", g, generator, start=self.warmup, data="same", reuses=True))
+        return tuple(phases)
+
+    def latents(self, draws: Draws) -> Tensor:
+        """(rows, latent_dim): standard normal, or uniform on [-1, 1)."""
+        if self.latent == "normal":
+            return draws.normal(self.latent_dim)
+        return draws.uniform(self.latent_dim) * 2 - 1
+
+    def generate(self, nets: Networks, z: Tensor, batch: Batch) -> Tensor:
+        """Generated rows for latents `z`."""
+        return nets["generator"](z, batch["label"]) if self.conditional else nets["generator"](z)
+
+    def judge(self, nets: Networks, x: Tensor, batch: Batch) -> Tensor:
+        """One logit a row."""
+        logits = nets["discriminator"](x, batch["label"]) if self.conditional else nets["discriminator"](x)
+        return logits.float()
+
+    def objective(self, phase: str, nets: Networks, step: Step) -> Terms:
+        return {"critic": self._critic, "penalty": self._penalty, "generator": self._generator}[phase](
+            nets, step
+        )
+
+    def after(self, phase: str, nets: Networks) -> None:
+        if self.clip and phase == "critic":
+            clip_weights(nets["discriminator"].parameters(), self.clip)
+
+    def sample(self, nets: Networks, inputs: Batch, draws: Draws) -> Batch:
+        x = self.generate(nets, self.latents(draws), inputs)
+        return {"x": x.float(), **{k: inputs[k] for k in self.inputs}}
+
+    def _fake(self, nets: Networks, step: Step) -> Tensor:
+        return self.generate(nets, self.latents(step.draws), step.batch)
+
+    def _critic(self, nets: Networks, step: Step) -> Terms:
+        fake = step.detached("fake", lambda: self._fake(nets, step)).float()
+        real = step.batch["x"]
+        inline = self.penalised and self.penalty_every == 1
+        if inline:
+            real, fake = real.detach().requires_grad_(True), fake.requires_grad_(True)
+        real_logits = self.judge(nets, real, step.batch)
+        fake_logits = self.judge(nets, fake, step.batch)
+        loss = LOSSES[self.loss].discriminator(real_logits, fake_logits)
+        report = {"loss_d": loss.detach(), **_signs(real_logits.detach(), fake_logits.detach())}
+        if inline:
+            penalty = self._weighted(nets, step, real, fake, real_logits, fake_logits)
+            report["penalty"] = penalty.detach()
+            loss = loss + penalty
+        return loss, report
+
+    def _penalty(self, nets: Networks, step: Step) -> Terms:
+        with torch.no_grad():
+            fake = self._fake(nets, step).float()
+        real, fake = step.batch["x"].detach().requires_grad_(True), fake.requires_grad_(True)
+        real_logits = self.judge(nets, real, step.batch)
+        fake_logits = self.judge(nets, fake, step.batch)
+        penalty = self.penalty_every * self._weighted(nets, step, real, fake, real_logits, fake_logits)
+        return penalty, {"penalty": penalty.detach()}
+
+    def _weighted(
+        self, nets: Networks, step: Step, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor
+    ) -> Tensor:
+        total = real_logits.new_zeros(())
+        if r1 := at(self.r1, step.progress):
+            total = total + r1 * zero_centred(real_logits, real)
+        if r2 := at(self.r2, step.progress):
+            total = total + r2 * zero_centred(fake_logits, fake)
+        if self.gp:
+            mix = step.draws.uniform(*(1 for _ in real.shape[1:]))
+            between = gradient_penalty(
+                lambda x: self.judge(nets, x, step.batch), real.detach(), fake.detach(), mix
+            )
+            total = total + self.gp * between
+        return total
+
+    def _generator(self, nets: Networks, step: Step) -> Terms:
+        fake = step.attached("fake", lambda: self._fake(nets, step))
+        loss = LOSSES[self.loss]
+        fake_logits = self.judge(nets, fake, step.batch)
+        with torch.no_grad():
+            real_logits = self.judge(nets, step.batch["x"], step.batch) if loss.paired else fake_logits
+        value = loss.generator(real_logits, fake_logits)
+        return value, {"loss_g": value.detach()}
+
+
+def _scaled(value: float | Cosine, factor: float) -> float | Cosine:
+    if isinstance(value, Cosine):
+        return Cosine(start=value.start * factor, end=value.end * factor)
+    return value * factor
+
+
+def _signs(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """Cheap facts about the critic: how often it is right, E[sign D(real)], and the Wasserstein gap."""
+    return {
+        "d_accuracy": 0.5 * ((real > 0).float().mean() + (fake < 0).float().mean()),
+        "d_pairs": (real > fake).float().mean(),
+        "d_sign": real.sign().mean(),
+        "d_gap": real.mean() - fake.mean(),
+    }

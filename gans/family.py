@@ -1,0 +1,136 @@
+"""What a GAN family is: a frozen config that knows its networks, its phases, and the loss of a phase.
+
+The training loop is written once and knows only this. A family is one file that can be held beside its paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from gans.config import Config
+from gans.data.base import Batch, DataSpec
+from gans.draws import Draws
+from gans.schedule import Schedule
+from gans.sync import Sync
+
+Networks = dict[str, nn.Module]
+Terms = tuple[Tensor, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """Hyperparameters of one player's optimiser; schedules are read at every step."""
+
+    lr: Schedule
+    betas: tuple[Schedule, Schedule] = (0.0, 0.9)
+    kind: Literal["adam", "rmsprop"] = "adam"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One kind of update within a step.
+
+    Phases with equal `trains` share one optimiser. `every` makes a phase lazy, `repeats` makes it run k times a
+    step, `start` is its first step (a critic warm-up is a generator phase that starts late). `data` says whether
+    each run of the phase takes a fresh real batch or the one before it. `double` marks a phase that is
+    differentiated twice and therefore runs in float32. `reuses` allows the phase to take over the rows that an
+    earlier phase of the step generated (`Step.detached`), saving one generator forward.
+    """
+
+    name: str
+    trains: tuple[str, ...]
+    optimiser: Optimiser
+    every: int = 1
+    repeats: int = 1
+    start: int = 0
+    data: Literal["fresh", "same"] = "fresh"
+    double: bool = False
+    reuses: bool = False
+
+    def due(self, step: int) -> bool:
+        """Whether the phase runs in `step` (counted from 0)."""
+        return step >= self.start and step % self.every == 0
+
+
+@dataclass
+class Step:
+    """What the loss of a phase may look at: this rank's rows of the batch, seeded draws, progress, memory."""
+
+    batch: Batch
+    draws: Draws
+    sync: Sync
+    step: int = 0
+    progress: float = 0.0
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    keep: bool = False
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    _kept: dict[str, Tensor] = field(default_factory=dict)
+
+    def detached(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+        """Generated rows without their graph; where the loop allows it the graph is kept for `attached`."""
+        with self.autocast(), torch.set_grad_enabled(self.keep):
+            rows = make()
+        if self.keep:
+            self._kept[key] = rows
+        return rows.detach()
+
+    def attached(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+        """Generated rows with their graph: the forward pass kept by `detached`, if there is one."""
+        kept = self._kept.pop(key, None)
+        return make() if kept is None else kept
+
+
+class Family(Config):
+    """Base of every family. Fields of a subclass are its hyperparameters, with the paper's defaults.
+
+    `inputs`: the batch fields `sample` needs (none for an unconditional generator). `imitates`: the data field
+    whose distribution the samples' `x` should match. `averaged`: networks with a moving average, used to sample.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ()
+    imitates: ClassVar[str] = "x"
+    averaged: ClassVar[tuple[str, ...]] = ("generator",)
+
+    def check(self, spec: DataSpec) -> list[str]:
+        """Every reason, one line each, why this family cannot train on such data."""
+        return []
+
+    def networks(self, spec: DataSpec) -> Networks:
+        """Freshly initialised networks by name (global RNG: the loop seeds it)."""
+        raise NotImplementedError
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of a step, in order."""
+        raise NotImplementedError
+
+    def objective(self, phase: str, nets: Networks, step: Step) -> Terms:
+        """The scalar to minimise in `phase` (a mean over this rank's rows) and scalars to report."""
+        raise NotImplementedError
+
+    def after(self, phase: str, nets: Networks) -> None:
+        """Called once the phase's optimiser has stepped (weight clipping and the like)."""
+
+    def memory(self, spec: DataSpec, rows: int) -> dict[str, Tensor]:
+        """State that belongs to rows of the global batch: tensors with `rows` first, sharded like the batch.
+
+        State of the whole run (a running mean, an augmentation probability) is a buffer of a network instead.
+        """
+        return {}
+
+    def sample(self, nets: Networks, inputs: Batch, draws: Draws) -> Batch:
+        """`draws.num` generated rows as a batch whose `x` imitates the data field `imitates`."""
+        raise NotImplementedError
+
+    def pictures(self, inputs: Batch, samples: Batch) -> list[Tensor]:
+        """What a sample grid shows: image tensors of equal length, drawn side by side per sample."""
+        return [samples["x"]]
+
+    def remedies(self) -> dict[str, Any]:
+        """Field changes worth trying after a collapse, in order of effort; empty where there is no advice."""
+        return {}

@@ -1,0 +1,84 @@
+"""Adversarial losses as pure functions of logits. They know nothing of networks, batches or optimisers.
+
+Each loss is a pair: the discriminator's loss of (real logits, fake logits) and the generator's loss of the same
+two, in that order. Logits have one row a sample; every function returns a scalar mean over the batch. `paired`
+says that the generator's loss needs real logits too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+from torch.nn.functional import relu, softplus
+
+LossName = Literal["minimax", "non_saturating", "least_squares", "hinge", "wasserstein", "relativistic"]
+
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """One two-player objective, both sides to be minimised."""
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor, Tensor], Tensor]
+    paired: bool = False
+
+
+def _cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
+    """-E[log D(x)] - E[log(1 - D(G(z)))] with D = sigmoid(logit); Goodfellow et al. 2014, eq. 1."""
+    return softplus(-real).mean() + softplus(fake).mean()
+
+
+def _minimax_generator(_: Tensor, fake: Tensor) -> Tensor:
+    """E[log(1 - D(G(z)))]; Goodfellow et al. 2014, eq. 1. Vanishes where the discriminator wins."""
+    return -softplus(fake).mean()
+
+
+def _non_saturating_generator(_: Tensor, fake: Tensor) -> Tensor:
+    """-E[log D(G(z))]; Goodfellow et al. 2014, section 3."""
+    return softplus(-fake).mean()
+
+
+def _least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """Mao et al. 2017, eq. 9 with a=0, b=c=1."""
+    return 0.5 * ((real - 1).square().mean() + fake.square().mean())
+
+
+def _least_squares_generator(_: Tensor, fake: Tensor) -> Tensor:
+    """Mao et al. 2017, eq. 9."""
+    return 0.5 * (fake - 1).square().mean()
+
+
+def _hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """Lim and Ye 2017; Miyato et al. 2018, eq. 16."""
+    return relu(1 - real).mean() + relu(1 + fake).mean()
+
+
+def _critic(real: Tensor, fake: Tensor) -> Tensor:
+    """Minus the Wasserstein estimate; Arjovsky et al. 2017, eq. 2."""
+    return fake.mean() - real.mean()
+
+
+def _raise_fake(_: Tensor, fake: Tensor) -> Tensor:
+    """-E[D(G(z))]; the generator's side of hinge and Wasserstein."""
+    return -fake.mean()
+
+
+def _relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """RpGAN: E[f(D(G(z)) - D(x))] with f = softplus; Jolicoeur-Martineau 2019, Huang et al. 2024 eq. 2."""
+    return softplus(fake - real).mean()
+
+
+def _relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """RpGAN's generator: the pair the other way round."""
+    return softplus(real - fake).mean()
+
+
+LOSSES: dict[LossName, AdversarialLoss] = {
+    "minimax": AdversarialLoss(_cross_entropy, _minimax_generator),
+    "non_saturating": AdversarialLoss(_cross_entropy, _non_saturating_generator),
+    "least_squares": AdversarialLoss(_least_squares_discriminator, _least_squares_generator),
+    "hinge": AdversarialLoss(_hinge_discriminator, _raise_fake),
+    "wasserstein": AdversarialLoss(_critic, _raise_fake),
+    "relativistic": AdversarialLoss(_relativistic_discriminator, _relativistic_generator, paired=True),
+}

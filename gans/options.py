@@ -1,0 +1,131 @@
+"""How a run is trained, apart from the family's own hyperparameters: budget, batch, cadence, speed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from gans.config import Config
+from gans.data.base import DataSpec
+
+AUTO_BF16_PIXELS = (
+    32 * 32
+)  # below this, casting weights costs more than bf16 arithmetic saves (steps benchmark)
+
+
+class Train(Config):
+    """Budget (the first of `steps`, `images`, `seconds` that is reached ends the run), batch, cadence and speed.
+
+    `batch` is global: the rows of all ranks together. `log_every`, `probe_every`, `evaluate_every`,
+    `sample_every` and `checkpoint_every` count steps; 0 means only at the end. `plateau` ends the run after that
+    many evaluations without a better FID (0: never). `stop_unhealthy` ends it on a verdict other than healthy.
+    """
+
+    steps: int | None = Field(2000, ge=1)
+    images: int | None = Field(None, ge=1)
+    seconds: float | None = Field(None, gt=0)
+    batch: int = Field(64, ge=1)
+    log_every: int = Field(25, ge=1)
+    evaluate_every: int = Field(500, ge=0)
+    evaluate_samples: int = Field(0, ge=0)
+    sample_every: int = Field(500, ge=0)
+    sample_grid: int = Field(64, ge=1)
+    checkpoint_every: int = Field(500, ge=0)
+    plateau: int = Field(0, ge=0)
+    stop_unhealthy: bool = False
+    ema: bool = True
+    extractor: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
+    channels_last: bool = True
+    fused: bool = True
+    reuse: bool = True
+
+    @model_validator(mode="after")
+    def _some_budget(self) -> Self:
+        if self.steps is None and self.images is None and self.seconds is None:
+            raise ValueError("a run needs a budget: set train.steps, train.images or train.seconds")
+        return self
+
+    @property
+    def total_steps(self) -> int | None:
+        """Steps the budget allows, as far as it is counted in steps or images."""
+        by_images = None if self.images is None else max(1, self.images // self.batch)
+        known = [n for n in (self.steps, by_images) if n is not None]
+        return min(known) if known else None
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the budget used, in [0, 1]."""
+        shares = [0.0]
+        if self.total_steps is not None:
+            shares.append(step / self.total_steps)
+        if self.seconds is not None:
+            shares.append(seconds / self.seconds)
+        return min(1.0, max(shares))
+
+
+PLAIN = {"precision": "fp32", "channels_last": False, "fused": False, "reuse": False}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The options of `Train` resolved for a device and a data shape."""
+
+    device: torch.device
+    bf16: bool
+    channels_last: bool
+    fused: bool
+    reuse: bool
+    compile: bool
+
+    @classmethod
+    def resolve(cls, train: Train, device: torch.device, spec: DataSpec, imitates: str) -> Speed:
+        """`precision="auto"` takes bf16 where the device multiplies it natively and pictures are large enough."""
+        shape = spec.fields[imitates].shape
+        pixels = shape[-1] * shape[-2] if len(shape) == 3 else 0
+        auto = pixels >= AUTO_BF16_PIXELS and native_bf16(device)
+        return cls(
+            device=device,
+            bf16=train.precision == "bf16" or (train.precision == "auto" and auto),
+            channels_last=train.channels_last and pixels >= AUTO_BF16_PIXELS,
+            fused=train.fused,
+            reuse=train.reuse,
+            compile=train.compile,
+        )
+
+    def autocast(self) -> Any:
+        """A bf16 autocast context, or one that keeps float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    @property
+    def float32(self) -> Any:
+        """A factory of contexts without autocast."""
+        return partial(torch.autocast, self.device.type, torch.bfloat16, enabled=False)
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """The network on the device, in the memory format, compiled if asked."""
+        network = network.to(self.device)
+        if self.channels_last:
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.compile:
+            network.compile()
+        return network
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether bf16 matrix products are native: Ampere and later, or AVX512-BF16 / AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False
+
+
+def default_device() -> torch.device:
+    """The first GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,3 @@
+"""Fixtures for every test file."""
+
+pytest_plugins = ["tests.support.stores"]

@@ -1,0 +1,309 @@
+"""The contract of the results store, the same on a folder, on moto and on a real Ceph RADOS Gateway."""
+
+import errno
+import os
+import pickle
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import AlreadyExists, ConditionalWritesMissing, NotFound, StoreError
+from orchestrator.store.objects import Objects, open_objects
+from orchestrator.store.s3 import S3Objects
+
+NUM_WRITERS = 24
+
+
+@pytest.fixture
+def objects(store_url: str) -> Objects:
+    return open_objects(store_url)
+
+
+def at_once(task: Callable[[int], str], num: int) -> list[str]:
+    """task(0..num-1), all released at the same moment, each in a thread of its own."""
+    barrier = threading.Barrier(num)
+
+    def run(number: int) -> str:
+        barrier.wait()
+        return task(number)
+
+    with ThreadPoolExecutor(num) as pool:
+        return list(pool.map(run, range(num)))
+
+
+# --- objects
+
+
+def test_an_object_reads_back_as_it_was_written(objects: Objects) -> None:
+    objects.create("a/b", b"\x00first")
+    objects.put("a/c", b"second")
+    objects.put("a/c", b"third")
+    assert objects.get("a/b") == b"\x00first"
+    assert objects.get("a/c") == b"third"
+    assert objects.exists("a/b")
+    assert not objects.exists("a")
+    assert objects.get_many(["a/c", "a/none", "a/b"]) == {"a/c": b"third", "a/b": b"\x00first"}
+
+
+def test_a_second_create_is_refused_and_changes_nothing(objects: Objects) -> None:
+    for data in (b"once", b""):
+        key = f"once/{len(data)}"
+        objects.create(key, data)
+        with pytest.raises(AlreadyExists, match=key):
+            objects.create(key, b"twice")
+        with pytest.raises(AlreadyExists):
+            objects.create(key, data)  # the same bytes by another writer are still another writer's
+        assert objects.get(key) == data
+
+
+def test_of_24_concurrent_creates_exactly_one_wins(objects: Objects) -> None:
+    for number in range(3):
+        key = f"race/{number}"
+
+        def write(writer: int, key: str = key) -> str:
+            try:
+                objects.create(key, f"writer {writer}".encode() * 500)
+            except AlreadyExists:
+                return "lost"
+            return f"writer {writer}"
+
+        ends = Counter(at_once(write, NUM_WRITERS))
+        winner = next(end for end in ends if end != "lost")
+        assert ends == {"lost": NUM_WRITERS - 1, winner: 1}
+        assert objects.get(key) == winner.encode() * 500
+
+
+def test_a_reader_sees_old_or_new_bytes_and_never_a_mixture(objects: Objects) -> None:
+    versions = [bytes([n]) * 200_000 for n in range(6)]
+    objects.put("k", versions[0])
+    done = threading.Event()
+
+    def read() -> set[bytes]:
+        seen = set()
+        while not done.is_set():
+            seen.add(objects.get("k"))
+        return seen
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        for version in versions:
+            objects.put("k", version)
+        done.set()
+        assert set().union(*(reader.result() for reader in readers)) <= set(versions)
+
+
+def test_an_absent_object_is_not_found_and_may_be_deleted(objects: Objects) -> None:
+    with pytest.raises(NotFound, match="no a/b"):
+        objects.get("a/b")
+    objects.delete("a/b")
+    objects.put("a/b", b"x")
+    objects.delete("a/b")
+    assert not objects.exists("a/b")
+    assert objects.list("") == []
+    assert objects.folders("") == []
+
+
+def test_list_is_recursive_sorted_and_within_the_folder(objects: Objects) -> None:
+    for key in ("r/b/2", "r/a", "r/b/1", "r2/x", "r"[:1] + "/c.json"):
+        objects.put(key, b"x")
+    assert objects.list("r") == ["r/a", "r/b/1", "r/b/2", "r/c.json"]
+    assert objects.list("r/b") == ["r/b/1", "r/b/2"]
+    assert objects.list("none") == []
+    assert objects.list("") == ["r/a", "r/b/1", "r/b/2", "r/c.json", "r2/x"]
+    assert objects.folders("") == ["r", "r2"]
+    assert objects.folders("r") == ["b"]
+    assert objects.folders("none") == []
+
+
+@pytest.mark.parametrize("server", ["moto", "ceph"])
+def test_directory_markers_of_other_writers_are_not_listed(
+    server: str, request: pytest.FixtureRequest
+) -> None:
+    objects = open_objects(request.getfixturevalue(f"{server}_store"))
+    assert isinstance(objects, S3Objects)
+    objects.put("r/a", b"x")
+    for marker in ("ganctl/r/", "ganctl/r/empty/"):  # as pyarrow's S3 file system leaves them
+        objects.system().call_s3("put_object", Bucket=objects.bucket, Key=marker, Body=b"")
+    assert objects.list("r") == ["r/a"]
+    assert objects.get_many(objects.list("")) == {"r/a": b"x"}
+
+
+@pytest.mark.parametrize("server", ["moto", "ceph"])
+def test_listing_goes_on_after_a_thousand_keys(server: str, request: pytest.FixtureRequest) -> None:
+    objects = open_objects(request.getfixturevalue(f"{server}_store"))
+    keys = [f"many/{n:04d}" for n in range(1005)]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda key: objects.put(key, b""), keys))
+    assert objects.list("many") == keys
+
+
+def test_a_store_passes_its_own_check_and_is_left_as_it_was(objects: Objects) -> None:
+    checks = objects.check()
+    assert [check.name for check in checks] == [
+        "reachable", "writable", "readable", "deletable", "conditional writes",
+    ]  # fmt: skip
+    assert all(check.ok for check in checks)
+    assert objects.list("") == []
+
+
+def test_objects_travel_as_their_url(objects: Objects) -> None:
+    objects.put("k", b"x")
+    text = pickle.dumps(objects)
+    assert os.environ.get("AWS_SECRET_ACCESS_KEY", "no secret here").encode() not in text
+    assert pickle.loads(text).get("k") == b"x"
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("gs://bucket", "unknown kind 'gs'"),
+        ("s3://key:secret@bucket/x", "AWS_ACCESS_KEY_ID"),
+        ("s3://", "not an S3 url"),
+        ("file://relative/x", "not a folder"),
+        ("", "not a folder"),
+    ],
+)
+def test_a_wrong_url_is_refused_with_the_right_form(url: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message) as caught:
+        open_objects(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_urls_are_normalised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (
+        open_objects("runs").url == open_objects(f"file://{tmp_path}/runs/").url == f"file://{tmp_path}/runs"
+    )
+    assert open_objects("s3://bucket/a/b/").url == "s3://bucket/a/b"
+    assert open_objects("s3://bucket/").url == "s3://bucket"
+
+
+def assert_one_line(error: BaseException, *words: str) -> None:
+    text = str(error)
+    assert "\n" not in text
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize("server", ["moto", "ceph"])
+def test_a_missing_bucket_is_named(server: str, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(f"{server}_store")
+    with pytest.raises(StoreError) as caught:
+        open_objects("s3://no-such-bucket/x").put("k", b"x")
+    assert_one_line(caught.value, "s3://no-such-bucket/x", "'no-such-bucket' does not exist", "create it")
+
+
+@pytest.mark.parametrize("variable", ["AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"])
+def test_wrong_credentials_are_refused(
+    ceph_store: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "wrong-value")
+    with pytest.raises(StoreError) as caught:
+        open_objects(ceph_store).get("k")
+    assert_one_line(caught.value, ceph_store, "refuses these credentials", "AWS_SECRET_ACCESS_KEY")
+    assert "wrong-value" not in str(caught.value)
+
+
+def test_missing_credentials_are_asked_for(
+    moto_store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(StoreError) as caught:
+        open_objects(moto_store).get("k")
+    assert_one_line(caught.value, moto_store, "no credentials", "set AWS_ACCESS_KEY_ID")
+
+
+def test_an_unreachable_endpoint_is_named_within_seconds(
+    moto_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    began = time.monotonic()
+    checks = open_objects(moto_store).check()
+    assert time.monotonic() - began < 10
+    assert [(check.name, check.ok) for check in checks] == [("reachable", False)]
+    assert "no answer from http://127.0.0.1:1" in checks[0].detail
+    assert "AWS_ENDPOINT_URL" in checks[0].remedy
+
+
+def test_a_store_that_ignores_the_condition_is_found_out(
+    moto_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(S3Objects, "create", S3Objects.put)
+    objects = open_objects(moto_store)
+    with pytest.raises(ConditionalWritesMissing, match="If-None-Match"):
+        objects.require_conditional_writes()
+    assert [check.name for check in objects.check() if not check.ok] == ["conditional writes"]
+
+
+def test_a_lost_acknowledgement_is_no_lost_race(moto_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = open_objects(moto_store)
+    assert isinstance(objects, S3Objects)
+    system = objects.system()
+    call = system.call_s3
+
+    def twice(operation: str, **request: object) -> object:
+        if operation == "put_object":  # the first answer is lost and the client tries again
+            call(operation, **request)
+        return call(operation, **request)
+
+    monkeypatch.setattr(system, "call_s3", twice)
+    objects.create("k", b"x")
+    assert objects.get("k") == b"x"
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A folder on a disk of 64 KiB; where this user may not mount one, the answer such a disk gives."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = os.system(f"mount -t tmpfs -o size=64k tmpfs {folder} 2>/dev/null") == 0
+    if not mounted:
+
+        def full(fd: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+    yield str(folder)
+    if mounted:
+        os.system(f"umount {folder}")
+
+
+def test_a_full_disk_is_named_and_nothing_half_written_stays(full_disk: str) -> None:
+    objects = open_objects(full_disk)
+    for write in (objects.create, objects.put):
+        with pytest.raises(StoreError) as caught:
+            write("a/big", b"x" * 200_000)
+        assert_one_line(caught.value, f"file://{full_disk}", "the disk is full", "free space")
+    assert [path for path in Path(full_disk).rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(errno.EROFS, "read-only"), (errno.EACCES, "permission denied"), (errno.EPERM, "hard links")],
+)
+def test_an_unwritable_folder_is_named(
+    file_store: str, code: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(StoreError) as caught:
+        open_objects(file_store).create("a", b"x")
+    assert_one_line(caught.value, file_store, words)
+
+
+def test_a_store_below_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="a part of the path is a file"):
+        open_objects(str(tmp_path / "file" / "store")).put("k", b"x")
