@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from gans.data.base import Batch
+from gans.data.base import Batch, DataSpec
 from gans.draws import Draws
 from gans.family import Family, Networks, Optimiser, Phase, Step, Terms
 from gans.losses import LOSSES, LossName
@@ -94,6 +94,11 @@ class Adversarial(Family):
     def sample(self, nets: Networks, inputs: Batch, draws: Draws) -> Batch:
         x = self.generate(nets, self.latents(draws), inputs)
         return {"x": x.float(), **{k: inputs[k] for k in self.inputs}}
+
+    def exported(self, nets: Networks, spec: DataSpec) -> tuple[nn.Module, Batch]:
+        z = self.latents(Draws(seed=0, num=2, device=torch.device("cpu")))
+        label = {"label": torch.arange(2) % (spec.num_classes or 1)} if self.conditional else {}
+        return nets["generator"], {"z": z, **label}
 
     def _fake(self, nets: Networks, step: Step) -> Tensor:
         return self.generate(nets, self.latents(step.draws), step.batch)

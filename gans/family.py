@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gans.config import Config
 from gans.data.base import Batch, DataSpec
 from gans.draws import Draws
+from gans.errors import ConfigError
 from gans.schedule import Schedule
 from gans.sync import Sync
 
@@ -130,6 +131,16 @@ class Family(Config):
     def pictures(self, inputs: Batch, samples: Batch) -> list[Tensor]:
         """What a sample grid shows: image tensors of equal length, drawn side by side per sample."""
         return [samples["x"]]
+
+    def exported(self, nets: Networks, spec: DataSpec) -> tuple[nn.Module, Batch]:
+        """The module that ONNX files hold, and two example rows for its arguments by name, in order.
+
+        Its single output is a sample's `x`. Raises ConfigError: a family whose sampling is not one module has none.
+        """
+        name = type(self).__name__
+        raise ConfigError(
+            f"{name} cannot be exported to ONNX: it does not define `exported`; export safetensors instead"
+        )
 
     def remedies(self) -> dict[str, Any]:
         """Field changes worth trying after a collapse, in order of effort; empty where there is no advice."""

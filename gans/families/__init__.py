@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 from importlib import import_module
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer
 
 from gans.errors import ConfigError
 from gans.family import Family
@@ -41,3 +44,19 @@ def family_tag(family: Family | type[Family]) -> str:
     cls = family if isinstance(family, type) else type(family)
     path = f"{cls.__module__}:{cls.__qualname__}"
     return next((tag for tag, where in FAMILIES.items() if where == path), path)
+
+
+def _by_tag(value: Any) -> Any:
+    if isinstance(value, dict):
+        if not isinstance(value.get("family"), str):
+            raise ConfigError(f"gan needs a field `family`: {', '.join(FAMILIES)}, or module:Class")
+        return family_class(value["family"]).model_validate({k: v for k, v in value.items() if k != "family"})
+    return value
+
+
+def _with_tag(family: Family) -> dict[str, Any]:
+    return {"family": family_tag(family), **family.model_dump(mode="json")}
+
+
+AnyFamily = Annotated[Family, BeforeValidator(_by_tag), PlainSerializer(_with_tag)]
+"""A pydantic field for any family: parsed from a dict by its `family`, dumped with its tag and all its fields."""

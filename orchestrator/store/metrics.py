@@ -8,13 +8,13 @@ import io
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, SupportsFloat
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-Scalar = float | int | str | bool | None
+Scalar = SupportsFloat | str | bool | None  # numbers of numpy and torch, too
 RESERVED = ("step", "attempt", "time")
 KEYS = pa.schema([("step", pa.int64()), ("attempt", pa.int64()), ("time", pa.float64())])
 TYPES: dict[type, pa.DataType] = {float: pa.float64(), bool: pa.bool_(), str: pa.string()}

@@ -39,7 +39,8 @@ class Run:
         return self._read(live_key(self.id))
 
     def state(self) -> str:
-        """The state it was sealed with; else `running`, or `lost` without a heartbeat for a minute."""
+        """The state it was sealed with; else that of its heartbeat (`queued`, `running`, `interrupted`), or `lost`
+        when one that runs has not been heard of for a minute."""
         sealed = self.sealed()
         if sealed is not None:
             return str(sealed["state"])
@@ -82,5 +83,8 @@ class Run:
 
 def state_of(live: Document | None) -> str:
     """The state of a run that is not sealed, from its heartbeat."""
-    fresh = live is not None and time.time() - live["time"] <= LOST_AFTER
-    return "running" if fresh else "lost"
+    if live is None:
+        return "lost"
+    state = str(live.get("state", "running"))
+    fresh = state != "running" or time.time() - live["time"] <= LOST_AFTER
+    return state if fresh else "lost"

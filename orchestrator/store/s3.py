@@ -7,12 +7,16 @@ consult a cache, or split a conditional write into a multipart upload, which ign
 import os
 import uuid
 from collections.abc import Iterator
+from functools import cache
 from threading import Lock
 from typing import Any, BinaryIO, cast
 
 import s3fs
+from aiobotocore.session import AioSession
 from botocore import exceptions as boto
 from botocore.handlers import add_expect_header
+from botocore.loaders import Loader, create_loader
+from fsspec.asyn import sync_wrapper
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from orchestrator.errors import AlreadyExists, GanctlError, NotFound, StoreError
@@ -20,6 +24,7 @@ from orchestrator.store.objects import Keys, Objects, clean_key, store_error
 
 WRITER = "ganctl-writer"
 FIRST_USE = "first use"
+PAGE = 1000  # keys a listing request; S3 gives no more
 BLOCK = 8 * 2**20  # bytes fetched ahead of a sequential reader
 DENIED = {
     "AccessDenied",
@@ -42,24 +47,41 @@ class Conflict(StoreError):
     """The server saw two conditional writes at once (HTTP 409) and decided for neither: try again."""
 
 
-def file_system(attempts: int = 10) -> s3fs.S3FileSystem:
-    """An s3fs file system that waits out an outage of 30 s; keys and endpoint from the environment.
+@cache
+def service_models() -> Loader:
+    """botocore's description of S3: 60 ms of JSON, parsed once a process instead of once a client."""
+    return create_loader()
 
-    Nothing is cached, and every time-out is bounded, that of PUT too: waiting for `100 Continue` would not
-    be.
-    """
-    for name, value in PLAIN_CHECKSUMS.items():
-        os.environ.setdefault(name, value)
+
+class FileSystem(s3fs.S3FileSystem):  # type: ignore[misc]
+    """s3fs with what RGW and stalled servers need, set up anew wherever it is unpickled (Ray workers)."""
+
+    async def set_session(self, refresh: bool = False, kwargs: dict[str, Any] | None = None) -> Any:
+        """Connect. PUTs do not wait for `100 Continue`: no time-out would end that."""
+        before = self._s3
+        if before is None:
+            for name, value in PLAIN_CHECKSUMS.items():
+                os.environ.setdefault(name, value)
+            self.session = AioSession()
+            self.session.register_component("data_loader", service_models())
+        client = await super().set_session(refresh, kwargs or {})
+        if client is not before:
+            client.meta.events.unregister("before-call.s3", add_expect_header)
+        return client
+
+    connect = sync_wrapper(set_session)
+
+
+def file_system(attempts: int = 10) -> FileSystem:
+    """A file system that waits out an outage of 30 s; keys and endpoint from the environment; no caches."""
     config = {
         "connect_timeout": 2,
         "read_timeout": 10,
         "max_pool_connections": 32,
         "retries": {"mode": "standard", "max_attempts": attempts},
     }
-    system = s3fs.S3FileSystem(config_kwargs=config, skip_instance_cache=True, use_listings_cache=False)
+    system = FileSystem(config_kwargs=config, skip_instance_cache=True, use_listings_cache=False)
     system.retries = min(attempts, system.retries)
-    system.connect()
-    system.s3.meta.events.unregister("before-call.s3", add_expect_header)
     return system
 
 
@@ -74,7 +96,7 @@ class S3Objects(Objects):
         self.bucket = bucket
         self.prefix = prefix
         self._lock = Lock()
-        self._system: s3fs.S3FileSystem | None = None
+        self._system: FileSystem | None = None
 
     def create(self, key: str, data: bytes) -> None:
         writer = uuid.uuid4().hex
@@ -139,8 +161,8 @@ class S3Objects(Objects):
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
 
-    def _pages(self, prefix: str, **request: str) -> Iterator[dict[str, Any]]:
-        request["Prefix"] = self._key(f"{clean_key(prefix)}/" if prefix else "")
+    def _pages(self, prefix: str, **request: Any) -> Iterator[dict[str, Any]]:
+        request |= {"Prefix": self._key(f"{clean_key(prefix)}/" if prefix else ""), "MaxKeys": PAGE}
         while True:
             page = self._request("list_objects_v2", f"listing {prefix or 'it'}", **request)
             yield page
@@ -166,14 +188,14 @@ class S3Objects(Objects):
         except (OSError, boto.BotoCoreError) as error:
             raise self._explain(error, key) from error
 
-    def system(self) -> s3fs.S3FileSystem:
+    def system(self) -> FileSystem:
         """The s3fs file system, once the bucket has answered."""
         with self._lock:
             if self._system is None:
                 self._system = self._connect()
             return self._system
 
-    def _connect(self) -> s3fs.S3FileSystem:
+    def _connect(self) -> FileSystem:
         try:
             hasty = file_system(attempts=2)
             hasty.call_s3("list_objects_v2", Bucket=self.bucket, Prefix=self._key(""), MaxKeys=1)

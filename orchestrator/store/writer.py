@@ -177,3 +177,15 @@ def newest_attempt(objects: Objects, run_id: str) -> int:
 def no_run(objects: Objects, run_id: str) -> NotFound:
     """The error for an id that nothing was begun under."""
     return NotFound(f"no run {run_id!r} in {objects.url}; `ganctl runs` lists those there are")
+
+
+def announce(objects: Objects, run_id: str, document: Mapping[str, Any]) -> None:
+    """Write run.json of a run that will be begun elsewhere (`RunWriter.attach`), and show it as `queued`.
+
+    Raises AlreadyExists when there is such a run.
+    """
+    whole = {"id": run_id, "created": time.time()} | dict(document) | {"id": run_id}
+    objects.create(run_key(run_id, "run.json"), documents.encode(whole))
+    head = {name: whole[name] for name in HEAD if name in whole}
+    beat = head | {"state": "queued", "time": time.time(), "step": 0, "attempt": 0, "metrics": {}}
+    objects.put(live_key(run_id), documents.encode(beat))

@@ -27,6 +27,7 @@ PROGRAMS = (
 )
 ACCESS_KEY = "ganctltestaccesskey00024"
 SECRET_KEY = "ganctltestsecretkey00024"
+REGION = "default"  # in any other, creating a bucket fails on RGW
 
 CONFIG = """\
 [global]
@@ -85,17 +86,15 @@ class S3Server:
     endpoint: str
     access_key: str
     secret_key: str
+    region: str
 
     def environment(self) -> dict[str, str]:
-        """What a client's environment needs.
-
-        `default` is the one region in which RGW's create_bucket works.
-        """
+        """What a client needs in its environment."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            "AWS_DEFAULT_REGION": "default",
+            "AWS_DEFAULT_REGION": self.region,
         }
 
 
@@ -150,7 +149,7 @@ class Ceph:
             "--secret-key",
             SECRET_KEY,
         )
-        return S3Server(f"http://127.0.0.1:{self.port}", ACCESS_KEY, SECRET_KEY)
+        return S3Server(f"http://127.0.0.1:{self.port}", ACCESS_KEY, SECRET_KEY, REGION)
 
     def stop(self) -> None:
         """SIGKILL: on SIGTERM a memstore OSD lingers for seconds."""

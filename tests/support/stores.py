@@ -1,7 +1,7 @@
 """Fixtures: a store url on each kind of server, with the environment that reaches it.
 
-`store_url` runs a test over `file`, `moto` and `ceph`; `ceph_store`, `moto_store` and `file_store` give one of them.
-Each test has a folder or bucket of its own; the servers are started once a session, when first needed.
+`store_url` runs a test over `file`, `moto` and `ceph`; `file_store`, `moto_store` and `ceph_store` give one of
+them. Each test has a folder or bucket of its own; the servers are started once a session, when first needed.
 """
 
 import os
@@ -56,7 +56,7 @@ def moto_server() -> Iterator[S3Server]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield S3Server(f"http://127.0.0.1:{server.server_port}", "moto", "moto")
+        yield S3Server(f"http://127.0.0.1:{server.server_port}", "moto", "moto", "us-east-1")
     finally:
         server.shutdown()
         thread.join()
@@ -77,7 +77,7 @@ def moto_store(moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def ceph_store(ceph_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The url of a prefix in a fresh bucket on Ceph; the environment reaches it, that of child processes too."""
+    """The url of a prefix in a fresh bucket on Ceph; the environment reaches it, for child processes too."""
     return fresh_bucket(ceph_server, monkeypatch)
 
 

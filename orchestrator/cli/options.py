@@ -1,0 +1,36 @@
+"""Options that many commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+DEFAULT_STORE = "ganctl-store"
+
+
+def _inherited(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
+    """The value given here; else the group's, so that `ganctl runs --json list` is `ganctl runs list --json`."""
+    name, group = str(parameter.name), context.parent
+    source = context.get_parameter_source(name)
+    given = source is not None and source.name == "COMMANDLINE"
+    return value if given or group is None else group.params.get(name, value)
+
+
+Store = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        envvar="GANCTL_STORE",
+        callback=_inherited,
+        help="Where results lie: a folder or s3://bucket/prefix.",
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", callback=_inherited, help="One JSON document on stdout, nothing else.")
+]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, the beginning or end of one, or `latest`.")
+]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace what is there already.")]

@@ -1,0 +1,112 @@
+"""What commands print: tables and lines on stdout, next steps and progress on stderr, or one JSON document.
+
+Rich is imported when a table is first printed.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from orchestrator.cli.options import DEFAULT_STORE
+from orchestrator.store import documents
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NOTHING = "-"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A table's column. `whole` is never wrapped; `number` is aligned to the right; `cut` is shortened, not wrapped."""
+
+    name: str
+    number: bool = False
+    whole: bool = False
+    cut: bool = False
+
+
+def console(stderr: bool = False) -> Console:
+    """A Rich console that prints text as it is; 80 columns wide where it is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One strict JSON document on stdout; non-finite numbers are null."""
+    typer.echo(documents.encode(document).decode())
+
+
+def print_table(columns: Sequence[Column | str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+    """A table on stdout, without lines; cells as `cell` shows them."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title=title or None, title_justify="left")
+    for column in (Column(c) if isinstance(c, str) else c for c in columns):
+        table.add_column(
+            column.name,
+            justify="right" if column.number else "left",
+            no_wrap=column.number or column.whole or column.cut,
+            min_width=len(column.name) if column.number else None,
+            overflow="ellipsis" if column.cut else "fold",
+        )
+    for row in rows:
+        table.add_row(*map(cell, row))
+    console().print(table)
+
+
+def print_figures(columns: Mapping[str, Mapping[str, float]]) -> None:
+    """Figures by name: a row a figure, a column for each set of them, in the order they are first named."""
+    names = dict.fromkeys(name for figures in columns.values() for name in figures)
+    if names:
+        heads: list[Column | str] = ["figure", *(Column(head, number=True) for head in columns)]
+        print_table(heads, [[name, *(f.get(name) for f in columns.values())] for name in names])
+
+
+def print_lines(lines: Mapping[str, object]) -> None:
+    """`name  value` lines on stdout, never wrapped, so that a path can be copied; None is left out."""
+    width = max(map(len, lines), default=0)
+    for name, value in lines.items():
+        if value is not None:
+            typer.echo(f"{name:<{width}}  {cell(value)}")
+
+
+def next_steps(store: str, *commands: str) -> None:
+    """`next: ganctl ...` lines on stderr, with the store where it is not the default one."""
+    where = "" if store == DEFAULT_STORE else f" --store {shlex.quote(store)}"
+    for command in commands:
+        typer.echo(typer.style(f"next: ganctl {command}{where}", dim=True), err=True)
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """A spinner with `text` on stderr, where that is a terminal."""
+    with console(stderr=True).status(text):
+        yield
+
+
+def cell(value: object) -> str:
+    """A value as a table shows it: four significant digits, `-` for nothing."""
+    if value is None or value == "":
+        return NOTHING
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    if math.isfinite(value) and value == round(value) and abs(value) < 1e6:
+        return str(int(value))
+    return f"{value:.4g}"
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest fitting unit: `40 s`, `3 min`, `5 h`, `12 d`."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

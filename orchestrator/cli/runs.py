@@ -1,0 +1,225 @@
+"""`ganctl runs`: list, show and compare runs. Reads the store alone; it trains and loads nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli import output
+from orchestrator.cli.options import DEFAULT_STORE, AsJson, RunName, Store
+from orchestrator.cli.output import Column
+
+if TYPE_CHECKING:
+    from orchestrator.store.objects import Objects
+    from orchestrator.store.reader import Run
+
+commands = typer.Typer(help="Runs in the store.")
+
+Sweep = Annotated[str, typer.Option("--sweep", metavar="ID", help="Only the runs of this sweep.")]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="At most so many, the newest; 0 for all.")]
+FEW = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.add_typer(commands, name="runs")
+
+
+@commands.callback(invoke_without_command=True)
+def runs(
+    context: typer.Context,
+    sweep: Sweep = "",
+    limit: Limit = FEW,
+    store: Store = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> None:
+    """Runs in the store; without a subcommand, list them."""
+    if context.invoked_subcommand is None:
+        list_runs(sweep, limit, store, as_json)
+
+
+@commands.command("list")
+def list_runs(
+    sweep: Sweep = "", limit: Limit = FEW, store: Store = DEFAULT_STORE, as_json: AsJson = False
+) -> None:
+    """List runs, newest first."""
+    from orchestrator.cli.lookup import no_runs
+    from orchestrator.errors import NotFound
+    from orchestrator.store.catalogue import Catalogue
+    from orchestrator.store.objects import open_objects
+
+    objects = open_objects(store)
+    rows = Catalogue(objects).runs()
+    if sweep:
+        rows = [row for row in rows if row["sweep"] == sweep]
+        if not rows:
+            raise NotFound(f"no runs of a sweep {sweep!r} in {objects.url}; `ganctl runs` lists all runs")
+    total, rows = len(rows), rows[: limit or None]
+    if as_json:
+        output.print_json({"store": objects.url, "total": total, "runs": rows})
+        return
+    if not rows:
+        typer.echo(no_runs(objects), err=True)
+        return
+    _print_runs(rows)
+    if total > len(rows):
+        typer.echo(f"{total - len(rows)} older runs are not shown; --limit 0 shows all", err=True)
+    output.next_steps(store, "runs show latest")
+
+
+def _print_runs(rows: list[dict[str, Any]]) -> None:
+    columns = [
+        Column("run", whole=True),
+        Column("name", cut=True),
+        Column("family", cut=True),
+        "state",
+        Column("step", number=True),
+        Column("FID", number=True),
+        Column("cov", number=True),
+        Column("age", number=True),
+    ]
+    now = time.time()
+    table = []
+    for row in rows:
+        metrics = row["metrics"]
+        fid, coverage = (metrics.get(name) for name in ("fid", "coverage"))
+        figures = [None if fid is None else f"{fid:.3g}", None if coverage is None else f"{coverage:.2f}"]
+        age = None if row["created"] is None else output.span(now - row["created"])
+        table.append([row["id"], row["name"], row["family"], _state(row), row["step"], *figures, age])
+    output.print_table(columns, table)
+
+
+def _state(row: dict[str, Any]) -> str:
+    """State and verdict in one: the verdict is left out where it says what the state says."""
+    state, verdict = str(row["state"]), row.get("verdict") or row["metrics"].get("verdict")
+    return state if verdict in (None, "healthy", "mode collapse", state) and state != "completed" or verdict in (
+        None, "healthy") else f"{state}, {verdict}"
+
+
+@commands.command("show")
+def show_run(run: RunName, store: Store = DEFAULT_STORE, as_json: AsJson = False) -> None:
+    """Show one run: verdict with evidence and remedy, figures beside the real floor, where its files lie."""
+    from orchestrator.cli.lookup import resolve_run
+    from orchestrator.store.objects import open_objects
+
+    objects = open_objects(store)
+    account = _account(objects, resolve_run(objects, run))
+    if as_json:
+        output.print_json(account)
+        return
+    _print_account(account)
+    run_id = account["id"]
+    output.next_steps(store, f"sample {run_id} -n 64 -o grid.png", f"evaluate {run_id}", f"runs compare {run_id} RUN")
+
+
+def _account(objects: Objects, run: Run) -> dict[str, Any]:
+    """Everything `runs show` tells, as plain JSON."""
+    from orchestrator.cli.lookup import curve_query, place
+    from orchestrator.store.layout import checkpoint_folder, run_key
+
+    document, sealed, live = run.document(), run.sealed(), run.live()
+    told = sealed or live or {}
+    head = {name: document.get(name) for name in ("id", "name", "family", "seed", "sweep", "params", "created")}
+    said = {
+        name: told.get(name)
+        for name in ("step", "ended", "verdict", "evidence", "remedy", "error", "seconds", "images", "attempt")
+    }
+    return {
+        **head,
+        "state": run.state(),
+        **said,
+        "figures": told.get("figures") or {},
+        "floor": told.get("floor") or {},
+        "data": told.get("data"),
+        "samples": [{"step": step, "path": place(objects, key)} for step, key in run.samples()],
+        "checkpoints": [
+            {"step": step, "path": place(objects, checkpoint_folder(run.id, step, attempt))}
+            for step, attempt in run.checkpoints()
+        ],
+        "metrics": place(objects, run_key(run.id, "m")) + "/*.parquet",
+        "query": curve_query(objects, run.id),
+        "experiment": document.get("experiment"),
+        "code": document.get("code"),
+    }
+
+
+def _print_account(account: dict[str, Any]) -> None:
+    unsealed = account["state"] in ("running", "lost")
+    ended = f", {account['ended']}" if account["ended"] else ""
+    spent = f", {output.span(account['seconds'])} of training" if account["seconds"] is not None else ""
+    skipped = (account["data"] or {}).get("skipped", {})
+    output.print_lines(
+        {
+            "run": account["id"],
+            "what": f"{account['name']}: {account['family']}, seed {account['seed']}",
+            "sweep": account["sweep"],
+            "state": f"{account['state']} at step {output.cell(account['step'])}{ended}{spent}",
+            "error": account["error"],
+            "verdict": account["verdict"],
+            **{f"  evidence {i}": _evidence(e) for i, e in enumerate(account["evidence"] or [], 1)},
+            "  remedy": account["remedy"] or None,
+            "skipped": f"{skipped['count']} undecodable items" if skipped.get("count") else None,
+        }
+    )
+    typer.echo()
+    output.print_figures({"run": account["figures"], "real floor": account["floor"]})
+    typer.echo()
+    places = {name: _newest(account[name]) for name in ("samples", "checkpoints")}
+    output.print_lines({**places, "metrics": account["metrics"], "read": f'duckdb.sql("{account["query"]}")'})
+    if unsealed and account["error"]:
+        typer.echo(f"it goes on with: ganctl train --resume {account['id']}", err=True)
+
+
+def _evidence(evidence: dict[str, Any]) -> str:
+    value, threshold = output.cell(evidence["value"]), output.cell(evidence["threshold"])
+    window, step = evidence["window"], evidence["step"]
+    return f"{evidence['signal']} {value} against {threshold} over {window} ticks at step {step}"
+
+
+def _newest(items: list[dict[str, Any]]) -> str:
+    if not items:
+        return "none yet"
+    return items[-1]["path"] + (f"  (newest of {len(items)})" if len(items) > 1 else "")
+
+
+@commands.command("compare")
+def compare_runs(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Two runs or more.")],
+    store: Store = DEFAULT_STORE,
+    as_json: AsJson = False,
+) -> None:
+    """Put runs side by side: the fields in which their experiments differ, and their figures."""
+    from orchestrator.cli.lookup import resolve_run
+    from orchestrator.experiment import flatten
+    from orchestrator.store.objects import open_objects
+
+    objects = open_objects(store)
+    accounts = {run.id: _account(objects, run) for run in (resolve_run(objects, text) for text in runs)}
+    if len(accounts) < 2:
+        raise typer.BadParameter("name at least two different runs", param_hint="RUN RUN...")
+    fields = {run_id: flatten(account["experiment"] or {}) for run_id, account in accounts.items()}
+    names = dict.fromkeys(name for flat in fields.values() for name in flat)
+    table = {name: {run_id: flat.get(name) for run_id, flat in fields.items()} for name in names}
+    differences = {name: row for name, row in table.items() if len({repr(value) for value in row.values()}) > 1}
+    comparison = {
+        "runs": list(accounts),
+        "differences": differences,
+        **{part: {i: a[part] for i, a in accounts.items()} for part in ("state", "verdict", "figures", "floor")},
+    }
+    output.print_json(comparison) if as_json else _print_comparison(comparison)
+
+
+def _print_comparison(comparison: dict[str, Any]) -> None:
+    """One column a run, headed by the last part of its id."""
+    ids = comparison["runs"]
+    short = {run_id: run_id.rpartition("-")[2] for run_id in ids}
+    told = {part: comparison[part] for part in ("state", "verdict")} | comparison["differences"]
+    heads: list[Column | str] = ["field", *(Column(short[i]) for i in ids)]
+    output.print_table(heads, [[name, *(row[i] for i in ids)] for name, row in told.items()])
+    typer.echo()
+    floors = {f"{short[i]} floor": comparison["floor"][i] for i in ids}
+    distinct = {repr(floor) for floor in floors.values()}
+    shown = {"real floor": comparison["floor"][ids[0]]} if len(distinct) == 1 else floors
+    output.print_figures({short[i]: comparison["figures"][i] for i in ids} | shown)

@@ -1,0 +1,137 @@
+"""A Ray instance for the time of one call, and what fits on it. Every import of Ray is inside a function.
+
+`local` starts an instance of our own and ends it; `auto` joins the cluster this process runs in (a job submitted
+through the Jobs API) and leaves it running.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from orchestrator.errors import ResourceError
+from orchestrator.experiment import Scale
+
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a cluster has in all."""
+
+    cpus: float
+    gpus: float
+
+    def require(self, scale: Scale, driver: str = "") -> None:
+        """Raise ResourceError, with the arithmetic, where `scale` can never fit."""
+        gpus = self.gpus_for(scale)
+        need_cpu, need_gpu = scale.workers * scale.cpus_per_worker, scale.workers * gpus
+        lacks = []
+        if need_cpu > self.cpus:
+            lacks.append(
+                f"{scale.workers} workers x {scale.cpus_per_worker:g} CPU = {need_cpu:g} CPUs, there are {self.cpus:g}"
+            )
+        if need_gpu > self.gpus:
+            lacks.append(f"{scale.workers} workers x {gpus:g} GPU = {need_gpu:g} GPUs, there are {self.gpus:g}")
+        if lacks:
+            raise ResourceError(f"{'; '.join(lacks)}: lower scale.workers or what each takes{driver}")
+
+    def gpus_for(self, scale: Scale) -> float:
+        """GPUs a worker takes: as asked, else one where there are any."""
+        if scale.gpus_per_worker is not None:
+            return scale.gpus_per_worker
+        return 1.0 if self.gpus else 0.0
+
+    def concurrent(self, scale: Scale) -> int:
+        """How many groups of `scale` fit at once; at least one, or ResourceError."""
+        self.require(scale)
+        by_cpu = int(self.cpus // (scale.workers * scale.cpus_per_worker))
+        gpus = self.gpus_for(scale) * scale.workers
+        return max(1, min(by_cpu, int(self.gpus // gpus)) if gpus else by_cpu)
+
+
+def local_capacity() -> Capacity:
+    """What this machine would give a Ray instance of its own."""
+    import torch
+
+    return Capacity(float(len(os.sched_getaffinity(0))), float(torch.cuda.device_count()))
+
+
+@contextmanager
+def connected(on: str = "local") -> Iterator[Capacity]:
+    """Ray, initialised: `local` for an instance of our own, `auto` for the cluster we are in."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if on == "local":
+        _secure()
+    import ray
+
+    if ray.is_initialized():
+        yield _capacity()
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if on == "local":
+            capacity = local_capacity()
+            options |= {"num_cpus": int(capacity.cpus), "include_dashboard": True, "dashboard_port": 0}
+            if folder := os.environ.get("GANCTL_RAY_TMP"):
+                options["_temp_dir"] = folder
+        options["runtime_env"] = {"env_vars": _worker_environment()}
+        ray.init(address=on, **options)
+        try:
+            yield _capacity()
+        finally:
+            ray.shutdown()
+
+
+def _worker_environment() -> dict[str, str]:
+    """What workers must share with us: quietness, threads, and where our modules are found."""
+    import sys
+
+    here = [p for p in sys.path if p]
+    env = {"PYTHONPATH": os.pathsep.join([*here, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+    env |= {name: os.environ[name] for name in QUIET}
+    env |= {k: v for k, v in os.environ.items() if k.startswith(("AWS_", "GLOO_", "NCCL_"))}
+    return env | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+
+
+def _secure() -> None:
+    """Token authentication with a token of our own, unless the environment says otherwise.
+
+    Left to itself `ray.init` writes a token file that any user of the machine can read. Ray reads the mode once,
+    when it is first imported, so this comes before that and stays for the life of the process.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    folder = tempfile.mkdtemp(prefix="ganctl-auth-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = os.path.join(folder, "token")
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": path}
+
+
+def _capacity() -> Capacity:
+    import ray
+
+    total = ray.cluster_resources()
+    return Capacity(total.get("CPU", 0.0), total.get("GPU", 0.0))

@@ -1,0 +1,166 @@
+"""A run is a value: `Experiment` says everything a run is made of, is stored beside the results, and rebuilds it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from gans.config import Config
+from gans.data.base import DataConfig
+from gans.data.kinds import AnyData, data_config
+from gans.errors import ConfigError
+from gans.families import AnyFamily, family_class
+from gans.family import Family
+from gans.health import HealthRules
+from gans.options import Train
+from orchestrator.sweep.space import Space
+
+Document = dict[str, Any]
+
+
+class Scale(Config):
+    """How many ranks, and what each of them takes. `gpus_per_worker` None: one where there are GPUs, else none."""
+
+    workers: int = Field(1, ge=1)
+    cpus_per_worker: float = Field(1.0, gt=0)
+    gpus_per_worker: float | None = Field(None, ge=0)
+    max_failures: int = Field(3, ge=0)
+
+
+class Experiment(Config):
+    """Family with its hyperparameters, data, training, scale, health rules, search space and seed."""
+
+    name: str = Field(min_length=1, max_length=120)
+    gan: AnyFamily
+    data: AnyData
+    train: Train = Train()
+    scale: Scale = Scale()
+    health: HealthRules = HealthRules()
+    search: Space = Space({})
+    seed: int = Field(0, ge=0)
+
+    def document(self) -> Document:
+        """The experiment as plain JSON; `parse` rebuilds it."""
+        return self.model_dump(mode="json")
+
+    def override(self, changes: Mapping[str, Any]) -> Experiment:
+        """The experiment with dotted fields replaced (`gan.width`, `train.steps`).
+
+        A new `gan.family` or `data.kind` starts from that family's or kind's defaults. Raises ConfigError that
+        lists every mistake.
+        """
+        document = self.document()
+        for field, tag in (("gan", "family"), ("data", "kind")):
+            if f"{field}.{tag}" in changes and changes[f"{field}.{tag}"] != document[field].get(tag):
+                document[field] = {tag: changes[f"{field}.{tag}"]}
+                document["search"] = {}
+        for path, value in changes.items():
+            _set(document, path.split("."), value)
+        return parse(document)
+
+
+def parse(document: Mapping[str, Any]) -> Experiment:
+    """An experiment from plain JSON or YAML values. Raises ConfigError naming every wrong field at once."""
+    mistakes: list[str] = []
+    parts: Document = dict(document)
+    parts["gan"] = _part(document, "gan", "family", family_class, mistakes)
+    parts["data"] = _part(document, "data", "kind", data_config, mistakes)
+    try:
+        experiment = Experiment.model_validate(parts)
+    except ValidationError as error:
+        known = {"gan", "data"} if mistakes else set()
+        mistakes += [m for e in error.errors() if e["loc"][:1] not in {(k,) for k in known} for m in [_say(Experiment, e)]]
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return experiment
+
+
+def from_yaml(text: str) -> Experiment:
+    """An experiment from YAML or JSON text. Raises ConfigError."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"an experiment is a mapping of fields: {', '.join(Experiment.model_fields)}")
+    return parse(document)
+
+
+def read_assignments(words: list[str]) -> dict[str, Any]:
+    """`["gan.width=64", ...]` as a mapping; values are read as YAML scalars or lists. Raises ConfigError."""
+    changes: dict[str, Any] = {}
+    for word in words:
+        path, equals, text = word.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"cannot read {word!r}: write overrides as field=value, for instance train.steps=500")
+        changes[path] = yaml.safe_load(text) if text else ""
+    return changes
+
+
+def flatten(document: Mapping[str, Any], prefix: str = "") -> Document:
+    """Nested mappings as dotted paths; the search space is left out."""
+    flat: Document = {}
+    for key, value in document.items():
+        if isinstance(value, Mapping) and value and (prefix or key != "search"):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif prefix or key != "search":
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _set(document: Document, path: list[str], value: Any) -> None:
+    for key in path[:-1]:
+        inner = document.get(key)
+        document[key] = dict(inner) if isinstance(inner, Mapping) else {}
+        document = document[key]
+    document[path[-1]] = value
+
+
+def _part(document: Mapping[str, Any], field: str, tag: str, find: Any, mistakes: list[str]) -> Any:
+    """The validated family or data of a document, or its raw value where it is wrong."""
+    raw = document.get(field)
+    if isinstance(raw, Family | DataConfig) or not isinstance(raw, Mapping):
+        return raw
+    if not isinstance(raw.get(tag), str):
+        mistakes.append(f"{field} needs a field `{tag}`")
+        return raw
+    try:
+        model: type[BaseModel] = find(raw[tag])
+    except ConfigError as error:
+        mistakes.append(f"{field}.{tag}: {error}")
+        return raw
+    rest = {k: v for k, v in raw.items() if k != tag} if tag == "family" else dict(raw)
+    try:
+        return model.model_validate(rest)
+    except ValidationError as error:
+        mistakes += [_say(model, e, f"{field}.") for e in error.errors()]
+        return raw
+
+
+def _say(model: type[BaseModel], error: Any, prefix: str = "") -> str:
+    """One pydantic error as one line: field, value, what is allowed, the nearest name."""
+    path = [str(p) for p in error["loc"]]
+    where = f"{prefix}{'.'.join(path)}" or "experiment"
+    if error["type"] == "extra_forbidden":
+        fields = _fields(model, path[:-1])
+        near = difflib.get_close_matches(path[-1], fields, n=1, cutoff=0.5)
+        hint = f"did you mean `{prefix}{'.'.join([*path[:-1], near[0]])}`? " if near else ""
+        return f"unknown field `{where}`; {hint}fields: {', '.join(fields)}"
+    if error["type"] == "missing":
+        return f"field `{where}` is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"field `{where}` = {error['input']!r}: {message[:1].lower()}{message[1:]}"
+
+
+def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The field names of the model at `path` below `model`, as far as annotations tell."""
+    for name in path:
+        annotation = model.model_fields[name].annotation if name in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

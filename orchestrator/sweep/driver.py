@@ -1,0 +1,202 @@
+"""A sweep from start to winner: Ray Tune runs the trials, the ledger says what each of them came to.
+
+Tune's own snapshots are scratch: the Optuna study beside the results is the truth, so the same sweep id carries on
+wherever it was killed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.cluster import Capacity, connected, local_capacity
+from orchestrator.errors import AlreadyExists, ConfigError, NotFound, RunFailed
+from orchestrator.experiment import Experiment, parse
+from orchestrator.launch import Progress
+from orchestrator.store.documents import decode, encode
+from orchestrator.store.ids import check_id, new_id
+from orchestrator.store.objects import Objects, open_objects
+from orchestrator.store.reader import Run
+from orchestrator.sweep.ledger import Ledger, open_ledger
+from orchestrator.sweep.trial import trial_of
+
+OBJECTIVE = "fid"
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A finished sweep: one row a trial (`number, state, params, objective, figures, verdict, run_id, seconds`),
+    and the best completed one."""
+
+    sweep_id: str
+    trials: list[dict[str, Any]]
+    best: dict[str, Any] | None = None
+    floor: dict[str, float] = field(default_factory=dict)
+
+
+def sweep_key(sweep_id: str, name: str) -> str:
+    """`name` inside the sweep's folder."""
+    return f"sweeps/{check_id(sweep_id, 'sweep')}/{name}"
+
+
+def run_sweep(
+    experiment: Experiment,
+    store: str,
+    *,
+    trials: int = 12,
+    sampler: str = "tpe",
+    on: str = "local",
+    sweep_id: str | None = None,
+    progress: Progress | None = None,
+) -> SweepResult:
+    """Sweep `experiment.search` with `trials` trials, or carry on with `sweep_id` until there are that many.
+
+    Raises ConfigError where there is nothing to search, ResourceError where no trial fits.
+    """
+    objects = open_objects(store)
+    single = experiment.model_copy(update={"scale": experiment.scale.model_copy(update={"workers": 1})})
+    if not experiment.search.root:
+        raise ConfigError(
+            f"{experiment.name} names no search space: give one, for instance lr_ratio='loguniform(0.1,10)'"
+        )
+    if on == "local":
+        local_capacity().require(single.scale)
+    sweep_id = sweep_id or new_id()
+    try:
+        document = {"id": sweep_id, "created": time.time(), "trials": trials, "sampler": sampler}
+        objects.create(
+            sweep_key(sweep_id, "sweep.json"), encode(document | {"experiment": experiment.document()})
+        )
+    except AlreadyExists:
+        single = parse(read_sweep(objects, sweep_id)["experiment"])
+    prepare(single, objects)
+    with (
+        connected(on) as capacity,
+        open_sweep_ledger(objects, sweep_id, sampler, experiment.seed) as ledger,
+    ):
+        _tune(single, objects.url, sweep_id, ledger, trials, capacity, progress)
+        return _finish(objects, sweep_id, ledger)
+
+
+def read_sweep(objects: Objects, sweep_id: str) -> dict[str, Any]:
+    """sweep.json. Raises NotFound."""
+    try:
+        return decode(objects.get(sweep_key(sweep_id, "sweep.json")))
+    except NotFound:
+        raise NotFound(
+            f"no sweep {sweep_id!r} in {objects.url}; `ganctl sweep ls` lists those there are"
+        ) from None
+
+
+def prepare(experiment: Experiment, objects: Objects) -> None:
+    """Do once what every trial needs: check the data and train its feature extractor into the cache."""
+    from gans.data.views import imitated
+    from gans.metrics import extractor_for
+    from orchestrator.store.extractors import StoreCache
+    from orchestrator.store.files import files_for
+
+    dataset = experiment.data.load("train", files_for(getattr(experiment.data, "path", "")))
+    extractor_for(imitated(dataset, experiment.gan.imitates), StoreCache(objects), experiment.train.extractor)
+
+
+def open_sweep_ledger(objects: Objects, sweep_id: str, sampler: str, seed: int) -> Ledger:
+    """The study of a sweep: a journal beside the results on `file://`, else in GANCTL_LEDGER (a database URL) or
+    in a folder of this machine."""
+    beside = objects.local_path(sweep_key(sweep_id, "journal.log"))
+    elsewhere = os.environ.get("GANCTL_LEDGER") or str(Path.home() / ".ganctl" / "sweeps" / f"{sweep_id}.log")
+    return open_ledger(beside or elsewhere, sweep_id, ["minimize"], sampler, seed)
+
+
+def _tune(
+    experiment: Experiment,
+    store: str,
+    sweep_id: str,
+    ledger: Ledger,
+    trials: int,
+    capacity: Capacity,
+    progress: Progress | None,
+) -> None:
+    """Run what remains of `trials` under Ray Tune, as many at once as fit."""
+    from ray import tune
+
+    from orchestrator.sweep.searcher import LedgerSearch
+    from orchestrator.sweep.telling import Telling
+
+    remaining = ledger.remaining(trials)
+    if remaining == 0:
+        return
+    resources = {"CPU": experiment.scale.cpus_per_worker}
+    if gpus := capacity.gpus_for(experiment.scale):
+        resources["GPU"] = gpus
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="ganctl-tune-") as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(trial_of(experiment.document(), store, sweep_id, OBJECTIVE), resources),
+            tune_config=tune.TuneConfig(
+                search_alg=LedgerSearch(ledger, experiment.search, trials),
+                num_samples=remaining,
+                max_concurrent_trials=capacity.concurrent(experiment.scale),
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=sweep_id,
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[Telling(trials, trials - remaining, progress)],
+                failure_config=tune.FailureConfig(max_failures=0),
+            ),
+        )
+        tuner.fit()
+
+
+def _finish(objects: Objects, sweep_id: str, ledger: Ledger) -> SweepResult:
+    """Read back what every trial came to, store it as Parquet, and find the best."""
+    rows = [_row(objects, told) for told in ledger.table() if told["state"] not in ("WAITING", "RUNNING")]
+    table = pa.Table.from_pylist([_flat(row) for row in rows])
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    objects.put(sweep_key(sweep_id, "trials.parquet"), sink.getvalue())
+    completed = [row for row in rows if row["state"] == "COMPLETE"]
+    if not completed:
+        ends = ", ".join(f"trial {r['number']} {r['verdict'].get('kind') or r['reason']}" for r in rows)
+        raise RunFailed(f"sweep {sweep_id}: no trial completed ({ends}); widen the space or the budget")
+    best = min(completed, key=lambda row: row["objective"])
+    floor = next((row["floor"] for row in rows if row["floor"]), {})
+    return SweepResult(sweep_id, rows, best, floor)
+
+
+def _row(objects: Objects, told: dict[str, Any]) -> dict[str, Any]:
+    """One trial: what the ledger says of it, and the figures its run was sealed with."""
+    sealed = (Run(objects, told["run_id"]).sealed() if told["run_id"] else None) or {}
+    verdict = {"kind": told["verdict"] or sealed.get("verdict"), "evidence": told["evidence"] or []}
+    return {
+        "number": told["number"],
+        "state": told["state"],
+        "params": told["params"],
+        "objective": told["values"][0] if told["values"] else None,
+        "figures": sealed.get("figures", {}),
+        "floor": sealed.get("floor", {}),
+        "verdict": verdict | {"remedy": sealed.get("remedy", "")},
+        "step": sealed.get("step", told["step"]),
+        "run_id": told["run_id"],
+        "reason": told["reason"],
+        "seconds": told["duration"],
+    }
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of plain columns: `params.x`, `figures.x`, `verdict`, `evidence` as text."""
+    flat = {k: row[k] for k in ("number", "state", "objective", "step", "run_id", "reason", "seconds")}
+    flat |= {"verdict": row["verdict"]["kind"], "evidence": json.dumps(row["verdict"]["evidence"])}
+    flat |= {f"params.{k}": v for k, v in row["params"].items()}
+    return flat | {f"figures.{k}": v for k, v in row["figures"].items()}
