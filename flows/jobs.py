@@ -25,7 +25,11 @@ Document = dict[str, Any]
 
 @flow(name="train", description="Train one experiment and store its metrics, samples and checkpoints.")
 def train(
-    experiment: str | Document, store: str, on: str = "local", overrides: Document | None = None, run_id: str | None = None
+    experiment: str | Document,
+    store: str,
+    on: str = "local",
+    overrides: Document | None = None,
+    run_id: str | None = None,
 ) -> Document:
     """Train, show the sample grid, and return how the run ended."""
     outcome = train_run(resolve(experiment, overrides), store, on, run_id)
@@ -64,7 +68,9 @@ def sweep_then_train(
     swept = run_trials(chosen, store, trials, sampler, on)
     show_trials(swept)
     best = parse(chosen).override({**swept["best"]["params"], "name": "winner", **(winner or {})})
-    trained = train_run(best.document(), store, on, labels={"sweep": swept["sweep_id"], "trial": swept["best"]["number"]})
+    trained = train_run(
+        best.document(), store, on, labels={"sweep": swept["sweep_id"], "trial": swept["best"]["number"]}
+    )
     show_grid(store, trained["run_id"])
     return {"sweep": swept, "run": trained}
 
@@ -75,7 +81,13 @@ def run_trials(
 ) -> Document:
     """The sweep itself, to its last trial."""
     result = run_sweep(
-        parse(experiment), store, trials=trials, sampler=sampler, on=on, sweep_id=sweep_id, progress=tell_trial
+        parse(experiment),
+        store,
+        trials=trials,
+        sampler=sampler,
+        on=on,
+        sweep_id=sweep_id,
+        progress=tell_trial,
     )
     return vars(result)
 
@@ -101,7 +113,13 @@ def resolve(experiment: str | Document, overrides: Document | None) -> Document:
 def show_trials(result: Document) -> None:
     """The trials as a table in Prefect's UI."""
     rows = [
-        {"trial": t["number"], "state": t["state"], "verdict": t["verdict"].get("kind"), **t["params"], **t["figures"]}
+        {
+            "trial": t["number"],
+            "state": t["state"],
+            "verdict": t["verdict"].get("kind"),
+            **t["params"],
+            **t["figures"],
+        }
         for t in result["trials"]
     ]
     create_table_artifact(rows, key="trials", description=f"Trials of sweep {result['sweep_id']}")

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
 from torch import Tensor
 
 from gans.config import Config
@@ -83,22 +84,26 @@ REMEDIES: dict[Kind, str] = {
 
 
 class HealthRules(Config):
-    """Thresholds. `grace` is the share of the budget in which samples are not judged; `window` counts ticks.
+    """Thresholds; docs/health.md says how they were chosen.
 
-    `collapsed` bounds coverage and `narrow` the feature variance of samples, both relative to real samples (1 is
-    as diverse as real); see docs/health.md for how they were chosen.
+    Probe signals are relative to real samples (1: as diverse as real). A collapse is called when, over `window`
+    ticks, the distance to the nearest other sample stays below `near` (samples repeat) and coverage either below
+    `collapsed` or below `lost` of the best it was; not before `grace` of the budget.
     """
 
-    grace: float = 0.25
-    window: int = 3
-    collapsed: float = 0.15
-    lost: float = 0.35
-    narrow: float = 0.05
+    grace: float = Field(0.35, ge=0, le=1)
+    window: int = Field(3, ge=1)
+    collapsed: float = 0.12
+    near: float = 0.3
+    lost: float = 0.25
     exploded: float = 1e4
     vanished: float = 1e-4
     overpowering: float = 0.98
-    swings: int = 3
-    samples: int = 128
+    swings: int = Field(3, ge=1)
+    samples: int = Field(128, ge=64)
+
+
+PROBED = ("probe_coverage", "probe_nearest")
 
 
 class Monitor:
@@ -107,10 +112,9 @@ class Monitor:
     def __init__(self, probe: SampleProbe | None = None, rules: HealthRules | None = None) -> None:
         self.probe = probe
         self.rules = rules or HealthRules()
-        self.coverage: deque[float] = deque(maxlen=self.rules.window)
-        self.variance: deque[float] = deque(maxlen=self.rules.window)
-        self.accuracy: deque[float] = deque(maxlen=self.rules.window)
-        self.gradient: deque[float] = deque(maxlen=self.rules.window)
+        self.windows: dict[str, deque[float]] = {
+            name: deque(maxlen=self.rules.window) for name in (*PROBED, "d_accuracy", "grad_generator")
+        }
         self.peak_coverage = 0.0
         self.peak_gradient = 0.0
         self.falls = 0
@@ -134,37 +138,34 @@ class Monitor:
             name, value = next(iter(bad.items()))
             return self._verdict("diverged", [Evidence(name, value, self.rules.exploded, 1, step)], {})
         signals = self._look(samples["x"]) if self.probe is not None and samples is not None else {}
-        self._remember(metrics, signals)
-        kind, evidence = self._judge(step, progress, metrics, signals)
+        self._remember(metrics | signals)
+        kind, evidence = self._judge(step, progress, metrics)
         return self._verdict(kind, evidence, signals)
 
     def state(self) -> dict[str, Any]:
         """What a resume needs, as plain values."""
-        windows = {k: list(getattr(self, k)) for k in ("coverage", "variance", "accuracy", "gradient")}
         scalars = {k: getattr(self, k) for k in ("peak_coverage", "peak_gradient", "falls", "high")}
-        return {**windows, **scalars}
+        return {"windows": {k: list(v) for k, v in self.windows.items()}, **scalars}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up `state()`."""
-        for name, value in state.items():
-            setattr(self, name, deque(value, maxlen=self.rules.window) if isinstance(value, list) else value)
+        for name, values in state["windows"].items():
+            self.windows[name] = deque(values, maxlen=self.rules.window)
+        for name in ("peak_coverage", "peak_gradient", "falls", "high"):
+            setattr(self, name, state[name])
 
     def _look(self, x: Tensor) -> dict[str, float]:
         assert self.probe is not None
         return {f"probe_{k}": v for k, v in self.probe(x).items()}
 
-    def _remember(self, metrics: dict[str, float], signals: dict[str, float]) -> None:
-        if "probe_coverage" in signals:
-            now = signals["probe_coverage"]
-            self.coverage.append(now)
-            self.variance.append(signals["probe_feature_variance"])
-            self.peak_coverage = max(self.peak_coverage, now)
-            self._count_falls(now)
-        if "d_accuracy" in metrics:
-            self.accuracy.append(metrics["d_accuracy"])
-        if "grad_generator" in metrics:
-            self.gradient.append(metrics["grad_generator"])
-            self.peak_gradient = max(self.peak_gradient, metrics["grad_generator"])
+    def _remember(self, seen: dict[str, float]) -> None:
+        for name, window in self.windows.items():
+            if name in seen:
+                window.append(seen[name])
+        if "probe_coverage" in seen:
+            self.peak_coverage = max(self.peak_coverage, seen["probe_coverage"])
+            self._count_falls(seen["probe_coverage"])
+        self.peak_gradient = max(self.peak_gradient, seen.get("grad_generator", 0.0))
 
     def _count_falls(self, coverage: float) -> None:
         """A fall is a drop from above 2/3 of the best coverage so far to below 1/3 of it."""
@@ -173,45 +174,48 @@ class Monitor:
         elif self.high and coverage < self.peak_coverage / 3:
             self.high, self.falls = False, self.falls + 1
 
-    def _judge(
-        self, step: int, progress: float, metrics: dict[str, float], signals: dict[str, float]
-    ) -> tuple[Kind, list[Evidence]]:
-        rules, window = self.rules, self.rules.window
+    def _judge(self, step: int, progress: float, metrics: dict[str, float]) -> tuple[Kind, list[Evidence]]:
+        rules = self.rules
         for name, value in metrics.items():
             if name.startswith("loss_") and abs(value) > rules.exploded:
                 return "diverged", [Evidence(name, value, rules.exploded, 1, step)]
-        if progress < rules.grace or len(self.coverage) < window:
+        if progress < rules.grace or len(self.windows["probe_coverage"]) < rules.window:
             return "healthy", []
-        worst, widest = max(self.coverage), max(self.variance)
-        covered = Evidence("coverage", worst, rules.collapsed, window, step)
-        if self._silent():
-            small = Evidence(
-                "grad_generator", max(self.gradient), rules.vanished * self.peak_gradient, window, step
-            )
-            return "vanishing gradient", [
-                small,
-                Evidence("d_accuracy", min(self.accuracy), 0.98, window, step),
-            ]
-        if worst < rules.collapsed:
-            if self.accuracy and min(self.accuracy) > rules.overpowering and widest > 0.5:
-                right = Evidence("d_accuracy", min(self.accuracy), rules.overpowering, window, step)
-                return "discriminator overpowering", [right, covered]
-            return "mode collapse", [covered]
-        if widest < rules.narrow:
-            return "mode collapse", [Evidence("feature_variance", widest, rules.narrow, window, step)]
-        if worst < rules.lost * self.peak_coverage and self.peak_coverage > 0.5:
-            lost = Evidence("coverage", worst, rules.lost * self.peak_coverage, window, step)
-            return "mode collapse", [lost]
+        below = {
+            "coverage": self._below("probe_coverage", rules.collapsed, step),
+            "nearest": self._below("probe_nearest", rules.near, step),
+            "lost": self._below("probe_coverage", rules.lost * self.peak_coverage, step),
+            "gradient": self._below("grad_generator", rules.vanished * self.peak_gradient, step),
+            "accuracy": self._above("d_accuracy", rules.overpowering, step),
+        }
+
+        def holds(*names: str) -> list[Evidence]:
+            found = [below[n] for n in names]
+            return [e for e in found if e is not None] if all(found) else []
+
+        if evidence := holds("gradient", "accuracy"):
+            return "vanishing gradient", evidence
+        if evidence := holds("coverage", "nearest") or holds("lost", "nearest"):
+            return "mode collapse", evidence
+        if evidence := holds("accuracy", "coverage"):
+            return "discriminator overpowering", evidence
         if self.falls >= rules.swings:
-            return "oscillation", [Evidence("coverage_falls", self.falls, rules.swings, window, step)]
+            return "oscillation", [Evidence("coverage_falls", self.falls, rules.swings, rules.window, step)]
         return "healthy", []
 
-    def _silent(self) -> bool:
-        """The generator's gradient is a vanishing share of what it was, under a critic that is always right."""
-        if len(self.gradient) < self.rules.window or len(self.accuracy) < self.rules.window:
-            return False
-        small = max(self.gradient) < self.rules.vanished * max(self.peak_gradient, 1e-12)
-        return small and min(self.accuracy) > 0.98
+    def _below(self, name: str, threshold: float, step: int) -> Evidence | None:
+        """Evidence that the signal stayed below `threshold` for the whole window, by its largest value."""
+        window = self.windows[name]
+        if len(window) < self.rules.window or max(window) >= threshold:
+            return None
+        return Evidence(name, max(window), threshold, len(window), step)
+
+    def _above(self, name: str, threshold: float, step: int) -> Evidence | None:
+        """Evidence that the signal stayed above `threshold` for the whole window, by its smallest value."""
+        window = self.windows[name]
+        if len(window) < self.rules.window or min(window) <= threshold:
+            return None
+        return Evidence(name, min(window), threshold, len(window), step)
 
     @staticmethod
     def _verdict(kind: Kind, evidence: list[Evidence], signals: dict[str, float]) -> Verdict:

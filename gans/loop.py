@@ -22,6 +22,7 @@ from gans.ema import Average
 from gans.errors import ConfigError
 from gans.family import Family, Networks, Optimiser, Phase, Step
 from gans.health import HEALTHY, Monitor, Verdict
+from gans.memory import keep_freed_memory
 from gans.nn import bind_sync
 from gans.options import Speed, Train, default_device
 from gans.sampling import balanced, draw, real_inputs
@@ -83,6 +84,8 @@ def train(
     if resume is not None:
         training.load(resume, monitor)
     reporter = Reporter(training, evaluate, monitor, conditions or dataset)
+    if resume is not None:
+        reporter.best, reporter.stale = resume["best"]["fid"], resume["best"]["stale"]
     while True:
         last = training.run_until_tick()
         tick = reporter.tick(last)
@@ -109,6 +112,8 @@ class Training:
         self.family, self.options, self.seed, self.sync = family, options, seed, sync
         self.spec = dataset.spec
         self.speed = Speed.resolve(options, device, dataset.spec, family.imitates)
+        if device.type == "cpu":
+            keep_freed_memory()
         nets = build(family, dataset, seed)
         self.nets: Networks = {name: self.speed.place(net).train() for name, net in nets.items()}
         bind_sync(self.nets, sync)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from gans.convolution import Collapse, Double, Expand, Halve
 from gans.nn import Norm, Reshape, levels, normalisation, weighted
 
 
@@ -51,27 +52,25 @@ def conv_generator(shape: tuple[int, ...], latent: int, width: int, norm: Norm) 
     widths = [width * 2 ** (n - 1 - i) for i in range(n)]
     layers: list[nn.Module] = [
         Reshape(latent, 1, 1),
-        weighted(nn.ConvTranspose2d(latent, widths[0], 4, 1, 0, bias=norm != "batch"), norm),
+        weighted(Expand(latent, widths[0], bias=norm != "batch"), norm),
         normalisation(norm, widths[0]),
         nn.ReLU(),
     ]
     for a, b in zip(widths, widths[1:], strict=False):
-        up = weighted(nn.ConvTranspose2d(a, b, 4, 2, 1, bias=norm != "batch"), norm)
+        up = weighted(Double(a, b, bias=norm != "batch"), norm)
         layers += [up, normalisation(norm, b), nn.ReLU()]
-    return initialise(nn.Sequential(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh()))
+    return initialise(nn.Sequential(*layers, Double(widths[-1], channels), nn.Tanh()))
 
 
 def conv_discriminator(shape: tuple[int, ...], width: int, norm: Norm) -> nn.Module:
     """DCGAN's discriminator: (N, C, S, S) → (N,) logits; LeakyReLU, a norm on every layer but the input."""
     channels, size, _ = shape
     widths = [width * 2**i for i in range(levels(size))]
-    layers: list[nn.Module] = [weighted(nn.Conv2d(channels, widths[0], 4, 2, 1), norm), LeakyReLU()]
+    layers: list[nn.Module] = [weighted(Halve(channels, widths[0]), norm), LeakyReLU()]
     for a, b in zip(widths, widths[1:], strict=False):
-        down = weighted(nn.Conv2d(a, b, 4, 2, 1, bias=norm != "batch"), norm)
+        down = weighted(Halve(a, b, bias=norm != "batch"), norm)
         layers += [down, normalisation(norm, b), LeakyReLU()]
-    return initialise(
-        nn.Sequential(*layers, weighted(nn.Conv2d(widths[-1], 1, 4, 1, 0), norm), nn.Flatten(0))
-    )
+    return initialise(nn.Sequential(*layers, weighted(Collapse(widths[-1], 1), norm), nn.Flatten(0)))
 
 
 def initialise(network: nn.Module, std: float = 0.02) -> nn.Module:

@@ -50,7 +50,9 @@ class Capacity:
                 f"{scale.workers} workers x {scale.cpus_per_worker:g} CPU = {need_cpu:g} CPUs, there are {self.cpus:g}"
             )
         if need_gpu > self.gpus:
-            lacks.append(f"{scale.workers} workers x {gpus:g} GPU = {need_gpu:g} GPUs, there are {self.gpus:g}")
+            lacks.append(
+                f"{scale.workers} workers x {gpus:g} GPU = {need_gpu:g} GPUs, there are {self.gpus:g}"
+            )
         if lacks:
             raise ResourceError(f"{'; '.join(lacks)}: lower scale.workers or what each takes{driver}")
 

@@ -73,7 +73,12 @@ def parse(document: Mapping[str, Any]) -> Experiment:
         experiment = Experiment.model_validate(parts)
     except ValidationError as error:
         known = {"gan", "data"} if mistakes else set()
-        mistakes += [m for e in error.errors() if e["loc"][:1] not in {(k,) for k in known} for m in [_say(Experiment, e)]]
+        mistakes += [
+            m
+            for e in error.errors()
+            if e["loc"][:1] not in {(k,) for k in known}
+            for m in [_say(Experiment, e)]
+        ]
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return experiment
@@ -96,7 +101,9 @@ def read_assignments(words: list[str]) -> dict[str, Any]:
     for word in words:
         path, equals, text = word.partition("=")
         if not equals or not path:
-            raise ConfigError(f"cannot read {word!r}: write overrides as field=value, for instance train.steps=500")
+            raise ConfigError(
+                f"cannot read {word!r}: write overrides as field=value, for instance train.steps=500"
+            )
         changes[path] = yaml.safe_load(text) if text else ""
     return changes
 

@@ -52,7 +52,9 @@ def submit(
         return launcher(objects, run_id, on)
     if on.startswith(("http://", "https://")):
         return ClusterJob(objects, run_id, on)
-    raise ConfigError(f"--on {on!r}: allowed are inline, local, or the address of a cluster, http://HEAD:8265")
+    raise ConfigError(
+        f"--on {on!r}: allowed are inline, local, or the address of a cluster, http://HEAD:8265"
+    )
 
 
 def announce_run(objects: Objects, experiment: Experiment, **labels: Any) -> str:
@@ -95,7 +97,12 @@ class InlineJob:
             if progress is not None:
                 figures = tick.evaluation or {}
                 progress(
-                    {"step": tick.step, "progress": tick.progress, "verdict": tick.verdict.kind, "figures": figures}
+                    {
+                        "step": tick.step,
+                        "progress": tick.progress,
+                        "verdict": tick.verdict.kind,
+                        "figures": figures,
+                    }
                 )
 
         return work(self.objects.url, self.run_id, on_tick=tell)
@@ -140,7 +147,7 @@ def _fit(experiment: Experiment, store: str, run_id: str, capacity: Capacity) ->
     with tempfile.TemporaryDirectory(prefix="ganctl-train-") as scratch:
         trainer = TorchTrainer(
             train_worker,
-            train_loop_config={"store": store, "run_id": run_id, "threads": int(max(1, scale.cpus_per_worker))},
+            train_loop_config={"store": store, "run_id": run_id},
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=scale.workers, use_gpu=bool(gpus), resources_per_worker=resources
@@ -148,7 +155,9 @@ def _fit(experiment: Experiment, store: str, run_id: str, capacity: Capacity) ->
             run_config=ray.train.RunConfig(
                 name=run_id,
                 storage_path=scratch,
-                failure_config=ray.train.FailureConfig(max_failures=scale.max_failures, controller_failure_limit=3),
+                failure_config=ray.train.FailureConfig(
+                    max_failures=scale.max_failures, controller_failure_limit=3
+                ),
             ),
         )
         try:
@@ -165,19 +174,18 @@ def _explain(objects: Objects, run_id: str, error: Exception) -> None:
         raise RunFailed(f"run {run_id} failed: {sealed.get('error')}") from error
     if sealed is None:
         said = (run.live() or {}).get("error") or " ".join(str(error).split())[:300]
-        raise RunFailed(f"run {run_id} was cut off ({said}); `ganctl train --resume {run_id}` goes on") from error
+        raise RunFailed(
+            f"run {run_id} was cut off ({said}); `ganctl train --resume {run_id}` goes on"
+        ) from error
 
 
 def train_worker(config: dict[str, Any]) -> None:
     """One rank under Ray Train."""
     import ray.train
-    import torch
     from ray.train.torch import get_device
 
     from gans.sync import Alone, Group
 
-    if not torch.cuda.is_available():
-        torch.set_num_threads(config["threads"])
     alone = ray.train.get_context().get_world_size() == 1
     work(config["store"], config["run_id"], Alone() if alone else Group(), get_device())
 
@@ -192,7 +200,9 @@ class ClusterJob:
         from ray.job_submission import JobSubmissionClient
 
         if objects.local_path("") is not None and "localhost" not in address and "127.0.0.1" not in address:
-            raise ConfigError(f"store {objects.url} is a folder of this machine, which {address} cannot see: use s3://")
+            raise ConfigError(
+                f"store {objects.url} is a folder of this machine, which {address} cannot see: use s3://"
+            )
         self.objects, self.run_id, self.address = objects, run_id, address
         try:
             self.client = JobSubmissionClient(address)
@@ -204,7 +214,9 @@ class ClusterJob:
                 metadata={"ganctl_run": run_id},
             )
         except ConnectionError as error:
-            raise NotFound(f"no Ray dashboard answers at {address}: is the head up, and is the port 8265?") from error
+            raise NotFound(
+                f"no Ray dashboard answers at {address}: is the head up, and is the port 8265?"
+            ) from error
         except RuntimeError as error:
             if "already exists" not in str(error):
                 raise RunFailed(f"{address} refused the job: {' '.join(str(error).split())[:300]}") from error

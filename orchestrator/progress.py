@@ -50,6 +50,12 @@ def of_run(label: str) -> Callable[[dict[str, object]], None]:
             said.append(f"FID {figures['fid']:.1f}, coverage {figures.get('coverage', 0):.2f}")
         done = beat.get("progress", 0.0)
         if told is not None:
-            told(Event(label, float(done) if isinstance(done, int | float) else 0.0, " · ".join(filter(None, said))))
+            told(
+                Event(
+                    label,
+                    float(done) if isinstance(done, int | float) else 0.0,
+                    " · ".join(filter(None, said)),
+                )
+            )
 
     return tell_beat

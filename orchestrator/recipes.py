@@ -22,11 +22,10 @@ from gans.families.r3gan import R3GAN
 from gans.families.vanilla import Vanilla
 from gans.families.wgan import WGAN
 from gans.families.wgan_gp import WGANGP
-from gans.health import HealthRules
 from gans.options import Train
 from orchestrator.errors import ConfigError, NotFound
 from orchestrator.experiment import Experiment, from_yaml
-from orchestrator.sweep.space import Choice, Int, LogUniform, Space
+from orchestrator.sweep.space import Choice, Distribution, Int, LogUniform, Space
 
 Recipe = Callable[[], Experiment]
 
@@ -48,13 +47,15 @@ def vanilla_grid() -> Experiment:
 
 
 def vanilla_digits() -> Experiment:
-    """The 2014 GAN on 8 px handwritten digits."""
+    """Perceptrons on 16 px handwritten digits, with the relativistic loss and both penalties."""
     return Experiment(
         name="vanilla.digits",
-        gan=Vanilla(width=256, depth=2, lr_g=5e-4, lr_ratio=1.0),
-        data=Digits(size=8),
-        train=Train(steps=3000, batch=64, evaluate_every=1000, sample_every=1000),
-        search=balance(),
+        gan=Vanilla(
+            loss="relativistic", width=256, lr_g=1e-3, lr_ratio=2.0, betas=(0.0, 0.9), r1=0.5, r2=0.5
+        ),
+        data=Digits(size=16),
+        train=Train(steps=4000, batch=64, evaluate_every=1000, sample_every=1000, sample_grid=100),
+        search=demo().search,
     )
 
 
@@ -65,7 +66,7 @@ def dcgan_digits() -> Experiment:
         gan=DCGAN(width=16, lr_g=1e-3, lr_ratio=1.0, norm_d="spectral"),
         data=Digits(size=16),
         train=Train(steps=2000, batch=64, evaluate_every=500, sample_every=500),
-        search=digits_space(),
+        search=conv_space(),
     )
 
 
@@ -148,40 +149,53 @@ def cyclegan_digits() -> Experiment:
 
 
 def demo() -> Experiment:
-    """What `ganctl demo` sweeps: balance, critic steps, loss, penalty, width and norm of a small DCGAN."""
+    """What `ganctl demo` sweeps: balance, critic steps, loss, penalty, width and norm of a small GAN on digits."""
     return Experiment(
         name="demo",
-        gan=DCGAN(width=16, lr_g=1e-3, norm_d="none"),
+        gan=Vanilla(width=128, depth=2, lr_g=1e-3, betas=(0.0, 0.9)),
         data=Digits(size=16),
         train=Train(
-            steps=700,
+            steps=600,
             batch=64,
             log_every=20,
-            evaluate_every=350,
+            evaluate_every=300,
             sample_every=0,
             checkpoint_every=0,
             stop_unhealthy=True,
         ),
-        health=HealthRules(),
-        search=digits_space(),
+        search=Space(
+            {
+                **balance_and_loss(),
+                "gan.width": Choice(options=(64, 128, 256)),
+                "gan.norm_g": Choice(options=("batch", "none")),
+                "gan.norm_d": Choice(options=("none", "spectral")),
+            }
+        ),
     )
 
 
 def balance() -> Space:
     """The learning-rate balance alone, the first thing to search."""
-    return Space({"gan.lr_ratio": LogUniform(low=0.1, high=10.0), "gan.lr_g": LogUniform(low=2e-4, high=2e-3)})
+    return Space(
+        {"gan.lr_ratio": LogUniform(low=0.1, high=10.0), "gan.lr_g": LogUniform(low=2e-4, high=2e-3)}
+    )
 
 
-def digits_space() -> Space:
-    """Balance, critic steps, loss, penalty weight where there is one, width and normalisation."""
+def balance_and_loss() -> dict[str, Distribution]:
+    """Balance, critic steps, loss, and the penalty's weight where the loss wants one."""
+    return {
+        "gan.lr_ratio": LogUniform(low=0.1, high=10.0),
+        "gan.critic_steps": Int(low=1, high=2),
+        "gan.loss": Choice(options=("hinge", "non_saturating", "relativistic")),
+        "gan.r1": LogUniform(low=0.03, high=3.0, sets=("gan.r2",), when={"gan.loss": ("relativistic",)}),
+    }
+
+
+def conv_space() -> Space:
+    """The same for strided convolutions, with width and normalisation."""
     return Space(
         {
-            "gan.lr_ratio": LogUniform(low=0.1, high=10.0),
-            "gan.critic_steps": Int(low=1, high=2),
-            "gan.loss": Choice(options=("hinge", "non_saturating", "relativistic")),
-            "gan.r1": LogUniform(
-                low=0.03, high=3.0, sets=("gan.r2",), when={"gan.loss": ("relativistic",)}
-            ),
+            **balance_and_loss(),
             "gan.width": Choice(options=(12, 16, 24)),
             "gan.norm_g": Choice(options=("batch", "none")),
             "gan.norm_d": Choice(options=("none", "spectral")),
@@ -227,7 +241,9 @@ def load(name: str) -> Experiment:
         return _own(name)
     near = difflib.get_close_matches(name, RECIPES, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise NotFound(f"no recipe {name!r}{hint} recipes: {', '.join(RECIPES)}; or FILE.yaml, or module:function")
+    raise NotFound(
+        f"no recipe {name!r}{hint} recipes: {', '.join(RECIPES)}; or FILE.yaml, or module:function"
+    )
 
 
 def _own(name: str) -> Experiment:

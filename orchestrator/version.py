@@ -16,7 +16,10 @@ def code_version() -> dict[str, str]:
     root = Path(__file__).parent.parent
     if (root / ".git").exists():
         asked = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+            ["git", "-C", str(root), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if asked.returncode == 0:
             found["commit"] = asked.stdout.strip()

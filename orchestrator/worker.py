@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,11 @@ OnTick = Callable[[Tick], None]
 
 
 def work(
-    store_url: str, run_id: str, sync: Sync | None = None, device: torch.device | None = None, on_tick: OnTick | None = None
+    store_url: str,
+    run_id: str,
+    sync: Sync | None = None,
+    device: torch.device | None = None,
+    on_tick: OnTick | None = None,
 ) -> Outcome:
     """Run (or resume) run `run_id`, announced in the store, as rank `sync.rank`. Returns how it ended.
 
@@ -67,7 +72,8 @@ def work(
     experiment = parse(Run(objects, run_id).document()["experiment"])
     rank = Rank(objects, run_id, experiment, sync or Alone(), device)
     try:
-        return rank.run(on_tick)
+        with threads(int(max(1.0, experiment.scale.cpus_per_worker))):
+            return rank.run(on_tick)
     except GanctlError as error:
         rank.abandon("failed", error)
         raise
@@ -76,13 +82,30 @@ def work(
         raise
 
 
+@contextmanager
+def threads(num: int) -> Iterator[None]:
+    """PyTorch on `num` CPU threads: ranks that share cores must not fight for them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(num)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Rank:
     """One rank of one attempt. Rank 0 alone holds a writer, an evaluator and a monitor."""
 
     def __init__(
         self, objects: Objects, run_id: str, experiment: Experiment, sync: Sync, device: torch.device | None
     ) -> None:
-        self.objects, self.run_id, self.experiment, self.sync, self.device = objects, run_id, experiment, sync, device
+        self.objects, self.run_id, self.experiment, self.sync, self.device = (
+            objects,
+            run_id,
+            experiment,
+            sync,
+            device,
+        )
         self.writer = RunWriter.attach(objects, run_id) if sync.rank == 0 else None
         self.floor: dict[str, float] = {}
         self.figures: dict[str, float] = {}
@@ -145,7 +168,10 @@ class Rank:
         if state is not None:
             self.writer.checkpoint(tick.step, pack(state))
         self.writer.heartbeat(
-            progress=tick.progress, verdict=tick.verdict.kind, figures=self.figures, force=tick.ended is not None
+            progress=tick.progress,
+            verdict=tick.verdict.kind,
+            figures=self.figures,
+            force=tick.ended is not None,
         )
 
     def _picture(self, tick: Tick, held_out: Dataset) -> None:
@@ -198,5 +224,3 @@ def outcome_of(run: Run) -> Outcome:
     return Outcome(
         run.id, sealed["state"], sealed["step"], verdict, sealed.get("figures", {}), sealed.get("floor", {})
     )
-
-

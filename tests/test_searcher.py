@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend, JournalStorage
@@ -147,8 +146,8 @@ def test_a_kill_between_enqueueing_and_telling_does_not_double_the_trial(tmp_pat
 def test_a_driver_killed_at_work_leaves_a_ledger_that_carries_on(tmp_path: Path) -> None:
     driver = (
         "import os, signal, sys; from tests.test_searcher import *\n"
-        "ledger = opened(Path(sys.argv[1])); ledger.complete(ledger.ask(SPACE)[0], 1.0); number, params = ledger.ask(SPACE)\n"
-        "print(json.dumps(params), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+        "ledger = opened(Path(sys.argv[1])); ledger.complete(ledger.ask(SPACE)[0], 1.0)\n"
+        "print(json.dumps(ledger.ask(SPACE)[1]), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run(
         [sys.executable, "-c", driver, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
@@ -203,20 +202,23 @@ def test_the_same_seed_draws_the_same_trials(tmp_path: Path) -> None:
     assert drawn[0] == drawn[1]
 
 
-def test_tpe_goes_away_from_where_trials_collapse(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_tpe_goes_away_from_where_trials_collapse(tmp_path: Path, seed: int) -> None:
+    # Half of the space collapses, after better values than any healthy trial has. Chance alone puts 7.5 of the last
+    # 15 trials there, collapses told as FAIL 9 to 15 of them: TPE sees no failed trial, so the hole looks unexplored.
+    # The optimum is kept off the edge of the hole, across which TPE's kernels would reach.
     space = Space({"x": Uniform(low=0, high=1)})
-    with opened(tmp_path, "tpe") as ledger:
-        drawn = []
+    drawn = []
+    with open_ledger(tmp_path / "l", "s", ["minimize"], "tpe", seed) as ledger:
         for _ in range(30):
             number, params = ledger.ask(space)
             drawn.append(params["x"])
-            # The collapsed half reports better values than the healthy one before it collapses.
             if params["x"] < 0.5:
                 ledger.report(number, 1, -1.0)
                 ledger.prune(number, COLLAPSE, "collapsed")
             else:
-                ledger.complete(number, params["x"])
-    assert sum(x < 0.5 for x in drawn[15:]) < 4 < 15 - 4
+                ledger.complete(number, abs(params["x"] - 0.9))
+    assert sum(x < 0.5 for x in drawn[15:]) <= 4
 
 
 def test_several_objectives_complete_and_collapse(tmp_path: Path) -> None:
@@ -261,7 +263,7 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(url: str
 
 def test_no_connection_is_pickled(tmp_path: Path) -> None:
     with opened(tmp_path / "s3cret") as ledger:
-        assert b"s3cret" not in cloudpickle.dumps(LedgerSearch(ledger, SPACE, 1))
+        assert b"s3cret" not in pickle.dumps(LedgerSearch(ledger, SPACE, 1))
         with pytest.raises(TypeError, match="never pickled"):
             pickle.dumps(ledger)
 
@@ -277,14 +279,14 @@ def trial(config: dict[str, Any]) -> None:
         raise RuntimeError("as asked")
     if number == 7:
         return
-    end = {"state": "complete", "objective": 1.0 + number, "verdict": {"kind": "healthy", "evidence": []}}
-    end |= {
+    ends: dict[int, dict[str, Any]] = {
         2: {"objective": math.nan},
         3: {"state": "collapsed", "objective": 4.0, "verdict": COLLAPSE},
         4: {"state": "collapsed", "objective": math.nan, "verdict": COLLAPSE},
         5: {"state": "failed", "reason": "no space left on device"},
-    }.get(number, {})
-    tune.report({**beat, **end, "step": 40})
+    }
+    healthy = {"state": "complete", "objective": 1.0 + number, "verdict": {"kind": "healthy", "evidence": []}}
+    tune.report({**beat, **healthy, **ends.get(number, {}), "step": 40})
 
 
 @pytest.fixture
@@ -294,7 +296,6 @@ def local_ray(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_AIR_NEW_OUTPUT", "0")
-    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as temp:
         ray.init(num_cpus=2, address="local", log_to_driver=False, _temp_dir=temp)
         yield

@@ -1,4 +1,6 @@
-"""The contract of the catalogue and its compaction on every kind of store, and that any tool reads the files."""
+"""The contract of the catalogue and its compaction on every kind of store, and that any tool reads the
+files.
+"""
 
 import io
 import re

@@ -1,4 +1,6 @@
-"""The contract of runs, checkpoints and the catalogue, on every kind of store; and that any tool reads the parts."""
+"""The contract of runs, checkpoints and the catalogue, on every kind of store; and that any tool reads the
+parts.
+"""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -19,7 +19,9 @@ class Renamed:
 
     def __init__(self, dataset: Dataset, names: Mapping[str, str]) -> None:
         if missing := [old for old in names if old not in dataset.spec.fields]:
-            raise DataError(f"the data has no field {', '.join(missing)}; fields: {', '.join(dataset.spec.fields)}")
+            raise DataError(
+                f"the data has no field {', '.join(missing)}; fields: {', '.join(dataset.spec.fields)}"
+            )
         self.dataset = dataset
         self.names = dict(names)
         self.spec = DataSpec({new: dataset.spec.fields[old] for old, new in names.items()})

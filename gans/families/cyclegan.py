@@ -9,6 +9,7 @@ first, on the very pictures the generators then learn from, so that one forward 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -179,9 +180,7 @@ class Residual(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            *_convolved(width, width, 3), nn.ReLU(), *_convolved(width, width, 3)
-        )
+        self.body = nn.Sequential(*_convolved(width, width, 3), nn.ReLU(), *_convolved(width, width, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
@@ -196,10 +195,10 @@ def residual_generator(inputs: int, outputs: int, size: int, width: int, blocks:
     halvings, kernel = (2, 7) if size >= 32 else (1, 3)
     widths = [width * 2**i for i in range(halvings + 1)]
     layers: list[nn.Module] = [*_convolved(inputs, width, kernel), nn.ReLU()]
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in pairwise(widths):
         layers += [nn.Conv2d(a, b, 3, 2, 1), normalisation("instance", b), nn.ReLU()]
     layers += [Residual(widths[-1]) for _ in range(blocks)]
-    for a, b in zip(widths[::-1], widths[-2::-1], strict=False):
+    for a, b in pairwise(reversed(widths)):
         up = nn.ConvTranspose2d(a, b, 3, 2, 1, output_padding=1)
         layers += [up, normalisation("instance", b), nn.ReLU()]
     picture = nn.Conv2d(width, outputs, kernel, padding=kernel // 2, padding_mode="reflect")
@@ -214,7 +213,7 @@ def patch_discriminator(inputs: int, size: int, width: int) -> nn.Module:
     strided = 3 if size >= 128 else 2 if size >= 32 else 1
     widths = [width * min(2**i, 8) for i in range(strided + 1)]
     layers: list[nn.Module] = [nn.Conv2d(inputs, width, 4, 2, 1), LeakyReLU()]
-    for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+    for i, (a, b) in enumerate(pairwise(widths), start=1):
         stride = 2 if i < strided else 1
         layers += [nn.Conv2d(a, b, 4, stride, 1), normalisation("instance", b), LeakyReLU()]
     return initialise(nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, 1, 1)))

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
+from torch.nn.functional import interpolate
 
 from gans.adversarial import Adversarial
 from gans.data.base import DataSpec
@@ -66,14 +66,10 @@ def _fresh(phase: Phase) -> Phase:
     return Phase(**{**vars(phase), "data": "fresh"})
 
 
-def conv(
-    inputs: int, outputs: int, kernel: int, groups: int = 1, gain: float = 1.0, bias: bool = False
-) -> nn.Conv2d:
-    """A convolution with N(0, gain^2 / fan_in) weights and zero bias, if any."""
-    layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=bias)
+def conv(inputs: int, outputs: int, kernel: int, groups: int = 1, gain: float = 1.0) -> nn.Conv2d:
+    """A bias-free convolution with N(0, gain^2 / fan_in) weights."""
+    layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
     nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(layer.weight[0].numel()))
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
     return layer
 
 
@@ -84,13 +80,15 @@ class Block(nn.Module):
         super().__init__()
         inner = width * expansion
         groups = math.gcd(inner, max(1, inner // group))
-        self.enter = conv(width, inner, 1, gain=GAIN, bias=True)
-        self.mix = conv(inner, inner, 3, groups, gain=GAIN, bias=True)
+        self.enter = conv(width, inner, 1, gain=GAIN)
+        self.mix = conv(inner, inner, 3, groups, gain=GAIN)
+        self.bias1 = nn.Parameter(torch.zeros(1, inner, 1, 1))
+        self.bias2 = nn.Parameter(torch.zeros(1, inner, 1, 1))
         self.leave = conv(inner, width, 1, gain=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = leaky_relu(self.enter(x), 0.2)
-        h = leaky_relu(self.mix(h), 0.2)
+        h = nn.functional.leaky_relu(self.enter(x) + self.bias1, 0.2)
+        h = nn.functional.leaky_relu(self.mix(h) + self.bias2, 0.2)
         return x + self.leave(h)
 
 
@@ -129,7 +127,7 @@ class Discriminator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stages[0](self.enter(x))
         for widen, stage in zip(self.widen, self.stages[1:], strict=True):
-            x = stage(widen(avg_pool2d(x, 2)))  # bilinear halving is the mean of 2 x 2
+            x = stage(widen(interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=False)))
         return self.logit(self.collapse(x).flatten(1)).flatten()
 
 

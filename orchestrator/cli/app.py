@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli import doctor, evaluate, export, recipes, runs, sample
+from orchestrator.cli import doctor, evaluate, export, launching, recipes, runs, sample
 from orchestrator.cli.terminal import Ganctl
 
 app = typer.Typer(
@@ -26,7 +24,9 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
     traceback: Annotated[
         bool,
-        typer.Option("--traceback", help="Show where an error came from; anywhere on the line, or GANCTL_TRACEBACK=1."),
+        typer.Option(
+            "--traceback", help="Show where an error came from; anywhere on the line, or GANCTL_TRACEBACK=1."
+        ),
     ] = False,
 ) -> None:
     """Sweeps, data-parallel training and scheduled retraining of GANs that recognise mode collapse.
@@ -41,7 +41,5 @@ def root(
         typer.echo(context.get_help())
 
 
-if find_spec("orchestrator.cli.launching"):
-    import_module("orchestrator.cli.launching").register(app)
-for noun in (recipes, runs, sample, evaluate, export, doctor):
+for noun in (launching, recipes, runs, sample, evaluate, export, doctor):
     noun.register(app)

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from orchestrator.errors import NotFound
-from orchestrator.store.catalogue import Catalogue
-from orchestrator.store.ids import ID_PATTERN
-from orchestrator.store.objects import Objects
-from orchestrator.store.reader import Run
+
+if TYPE_CHECKING:
+    from orchestrator.store.objects import Objects
 
 LATEST = "latest"
 SHOWN = 5
 
 
-def resolve_run(objects: Objects, text: str) -> Run:
-    """The run with id `text`, the one run whose id begins or ends so, or with `latest` the newest.
+def resolve_run(objects: Objects, text: str) -> str:
+    """The id of the run called `text`: its id, the beginning or end of one id alone, or `latest`.
 
     Raises NotFound where there is none, or more than one.
     """
+    from orchestrator.store.catalogue import Catalogue
+    from orchestrator.store.ids import ID_PATTERN
+    from orchestrator.store.reader import Run
+
     if ID_PATTERN.fullmatch(text):
-        run = Run(objects, text)
-        run.document()
-        return run
+        Run(objects, text).document()
+        return text
     ids = [row["id"] for row in Catalogue(objects).runs()]
     if not ids:
         raise NotFound(f"no run {text!r}: {no_runs(objects)}")
     if text == LATEST:
-        return Run(objects, ids[0])
+        return str(ids[0])
     found = [run_id for run_id in ids if text and (run_id.startswith(text) or run_id.endswith(text))]
     if len(found) == 1:
-        return Run(objects, found[0])
+        return str(found[0])
     if found:
         raise NotFound(f"{text!r} could be {len(found)} runs: {_some(found)}; give more of the id")
     raise NotFound(f"no run {text!r} in {objects.url}; newest: {_some(ids)}; `ganctl runs` lists them all")
@@ -36,8 +41,8 @@ def resolve_run(objects: Objects, text: str) -> Run:
 
 def no_runs(objects: Objects) -> str:
     """What to say of a store without runs."""
-    root = objects.local_path("runs")
-    absent = " (there is no such folder)" if root is not None and not objects.folders("") else ""
+    path = objects.local_path("runs")
+    absent = " (there is no such folder)" if path is not None and not Path(path).parent.is_dir() else ""
     return f"there are no runs in {objects.url}{absent}; start one: ganctl train r3gan.digits"
 
 

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-DEFAULT_STORE = "ganctl-store"
+STORE = "./ganctl-store"
 
 
-def _inherited(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
+def inherited(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
     """The value given here; else the group's, so that `ganctl runs --json list` is `ganctl runs list --json`."""
     name, group = str(parameter.name), context.parent
     source = context.get_parameter_source(name)
@@ -17,18 +17,18 @@ def _inherited(context: typer.Context, parameter: typer.CallbackParam, value: An
     return value if given or group is None else group.params.get(name, value)
 
 
-Store = Annotated[
+StoreOption = Annotated[
     str,
     typer.Option(
         "--store",
         metavar="URL",
         envvar="GANCTL_STORE",
-        callback=_inherited,
+        callback=inherited,
         help="Where results lie: a folder or s3://bucket/prefix.",
     ),
 ]
-AsJson = Annotated[
-    bool, typer.Option("--json", callback=_inherited, help="One JSON document on stdout, nothing else.")
+JsonOption = Annotated[
+    bool, typer.Option("--json", callback=inherited, help="One JSON document on stdout, nothing else.")
 ]
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, the beginning or end of one, or `latest`.")

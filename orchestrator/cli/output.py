@@ -1,6 +1,6 @@
 """What commands print: tables and lines on stdout, next steps and progress on stderr, or one JSON document.
 
-Rich is imported when a table is first printed.
+This is the one module the commands share: it also names the shared options and the guard of `terminal.command`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,41 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
+from rich.console import Console
 
-from orchestrator.cli.options import DEFAULT_STORE
+from orchestrator.cli.options import STORE, Force, JsonOption, RunName, StoreOption
+from orchestrator.cli.terminal import command
 from orchestrator.store import documents
 
-if TYPE_CHECKING:
-    from rich.console import Console
+__all__ = [
+    "STORE",
+    "Column",
+    "Force",
+    "JsonOption",
+    "RunName",
+    "StoreOption",
+    "cell",
+    "command",
+    "console",
+    "errors",
+    "next_steps",
+    "print_figures",
+    "print_lines",
+    "print_table",
+    "say",
+    "show_json",
+    "span",
+    "working",
+]
 
 NOTHING = "-"
+
+#: They print text as it is, on what stdout and stderr are at that moment, 80 columns wide where that is no terminal.
+console = Console(highlight=False, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 @dataclass(frozen=True)
@@ -33,34 +57,32 @@ class Column:
     cut: bool = False
 
 
-def console(stderr: bool = False) -> Console:
-    """A Rich console that prints text as it is; 80 columns wide where it is no terminal."""
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-
-
-def print_json(document: Mapping[str, Any]) -> None:
+def show_json(document: Mapping[str, Any]) -> None:
     """One strict JSON document on stdout; non-finite numbers are null."""
     typer.echo(documents.encode(document).decode())
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """A line on stdout, never wrapped; none when `quiet`."""
+    if not quiet:
+        typer.echo(text)
 
 
 def print_table(columns: Sequence[Column | str], rows: Iterable[Sequence[object]], title: str = "") -> None:
     """A table on stdout, without lines; cells as `cell` shows them."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title=title or None, title_justify="left")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=title or None, title_justify="left")
     for column in (Column(c) if isinstance(c, str) else c for c in columns):
         table.add_column(
             column.name,
             justify="right" if column.number else "left",
-            no_wrap=column.number or column.whole or column.cut,
-            min_width=len(column.name) if column.number else None,
+            no_wrap=column.number or column.whole,
             overflow="ellipsis" if column.cut else "fold",
         )
     for row in rows:
         table.add_row(*map(cell, row))
-    console().print(table)
+    console.print(table)
 
 
 def print_figures(columns: Mapping[str, Mapping[str, float]]) -> None:
@@ -81,15 +103,15 @@ def print_lines(lines: Mapping[str, object]) -> None:
 
 def next_steps(store: str, *commands: str) -> None:
     """`next: ganctl ...` lines on stderr, with the store where it is not the default one."""
-    where = "" if store == DEFAULT_STORE else f" --store {shlex.quote(store)}"
-    for command in commands:
-        typer.echo(typer.style(f"next: ganctl {command}{where}", dim=True), err=True)
+    where = "" if store == STORE else f" --store {shlex.quote(store)}"
+    for step in commands:
+        typer.echo(typer.style(f"next: ganctl {step}{where}", dim=True), err=True)
 
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
     """A spinner with `text` on stderr, where that is a terminal."""
-    with console(stderr=True).status(text):
+    with errors.status(text):
         yield
 
 

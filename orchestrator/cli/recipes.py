@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import output
-from orchestrator.cli.options import DEFAULT_STORE, AsJson, Store
+from orchestrator.cli.output import STORE, JsonOption, StoreOption, command
 
 commands = typer.Typer(help="Experiments that come with ganctl.")
 
@@ -18,20 +18,22 @@ def register(app: typer.Typer) -> None:
 
 
 @commands.callback(invoke_without_command=True)
-def recipes(context: typer.Context, as_json: AsJson = False, store: Store = DEFAULT_STORE) -> None:
+@command
+def recipes(context: typer.Context, as_json: JsonOption = False, store: StoreOption = STORE) -> None:
     """Experiments that come with ganctl; without a subcommand, list them."""
     if context.invoked_subcommand is None:
         list_recipes(as_json, store)
 
 
 @commands.command("list")
-def list_recipes(as_json: AsJson = False, store: Store = DEFAULT_STORE) -> None:
+@command
+def list_recipes(as_json: JsonOption = False, store: StoreOption = STORE) -> None:
     """List the recipes, one line each."""
     from orchestrator.recipes import RECIPES, summary
 
     found = [{"name": name, "summary": summary(recipe)} for name, recipe in RECIPES.items()]
     if as_json:
-        output.print_json({"recipes": found})
+        output.show_json({"recipes": found})
         return
     output.print_table([output.Column("recipe", whole=True), "what it is"], [list(r.values()) for r in found])
     first = next(iter(RECIPES))
@@ -39,12 +41,13 @@ def list_recipes(as_json: AsJson = False, store: Store = DEFAULT_STORE) -> None:
 
 
 @commands.command("show")
+@command
 def show_recipe(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A recipe, a YAML or JSON file, or package.module:function.")
     ],
-    as_json: AsJson = False,
-    store: Store = DEFAULT_STORE,
+    as_json: JsonOption = False,
+    store: StoreOption = STORE,
 ) -> None:
     """Print the whole experiment as YAML, to be saved, changed and trained."""
     import yaml
@@ -53,7 +56,7 @@ def show_recipe(
 
     document = load(name).document()
     if as_json:
-        output.print_json(document)
+        output.show_json(document)
         return
     typer.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
     output.next_steps(store, f"train {name}")

@@ -8,18 +8,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli import output
-from orchestrator.cli.options import DEFAULT_STORE, AsJson, RunName, Store
-from orchestrator.cli.output import Column
+from orchestrator.cli.lookup import curve_query, no_runs, place, resolve_run
+from orchestrator.cli.options import inherited
+from orchestrator.cli.output import STORE, Column, JsonOption, RunName, StoreOption, command
 
 if TYPE_CHECKING:
     from orchestrator.store.objects import Objects
-    from orchestrator.store.reader import Run
+
+__all__ = ["register", "resolve_run"]
 
 commands = typer.Typer(help="Runs in the store.")
 
-Sweep = Annotated[str, typer.Option("--sweep", metavar="ID", help="Only the runs of this sweep.")]
-Limit = Annotated[int, typer.Option("--limit", min=0, help="At most so many, the newest; 0 for all.")]
+Sweep = Annotated[
+    str, typer.Option("--sweep", metavar="ID", callback=inherited, help="Only the runs of this sweep.")
+]
+Limit = Annotated[
+    int,
+    typer.Option("--limit", min=0, callback=inherited, help="At most so many, the newest; 0 for all."),
+]
 FEW = 20
+ASKED = ("id", "name", "family", "seed", "sweep", "params", "created")
+TOLD = ("step", "ended", "verdict", "evidence", "remedy", "error", "seconds", "images", "attempt", "data")
+IMPLIED = {"collapsed": "mode collapse", "diverged": "diverged"}
 
 
 def register(app: typer.Typer) -> None:
@@ -28,12 +38,13 @@ def register(app: typer.Typer) -> None:
 
 
 @commands.callback(invoke_without_command=True)
+@command
 def runs(
     context: typer.Context,
     sweep: Sweep = "",
     limit: Limit = FEW,
-    store: Store = DEFAULT_STORE,
-    as_json: AsJson = False,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
 ) -> None:
     """Runs in the store; without a subcommand, list them."""
     if context.invoked_subcommand is None:
@@ -41,11 +52,11 @@ def runs(
 
 
 @commands.command("list")
+@command
 def list_runs(
-    sweep: Sweep = "", limit: Limit = FEW, store: Store = DEFAULT_STORE, as_json: AsJson = False
+    sweep: Sweep = "", limit: Limit = FEW, store: StoreOption = STORE, as_json: JsonOption = False
 ) -> None:
     """List runs, newest first."""
-    from orchestrator.cli.lookup import no_runs
     from orchestrator.errors import NotFound
     from orchestrator.store.catalogue import Catalogue
     from orchestrator.store.objects import open_objects
@@ -58,7 +69,7 @@ def list_runs(
             raise NotFound(f"no runs of a sweep {sweep!r} in {objects.url}; `ganctl runs` lists all runs")
     total, rows = len(rows), rows[: limit or None]
     if as_json:
-        output.print_json({"store": objects.url, "total": total, "runs": rows})
+        output.show_json({"store": objects.url, "total": total, "runs": rows})
         return
     if not rows:
         typer.echo(no_runs(objects), err=True)
@@ -70,7 +81,7 @@ def list_runs(
 
 
 def _print_runs(rows: list[dict[str, Any]]) -> None:
-    columns = [
+    columns: list[Column | str] = [
         Column("run", whole=True),
         Column("name", cut=True),
         Column("family", cut=True),
@@ -92,47 +103,44 @@ def _print_runs(rows: list[dict[str, Any]]) -> None:
 
 
 def _state(row: dict[str, Any]) -> str:
-    """State and verdict in one: the verdict is left out where it says what the state says."""
-    state, verdict = str(row["state"]), row.get("verdict") or row["metrics"].get("verdict")
-    return state if verdict in (None, "healthy", "mode collapse", state) and state != "completed" or verdict in (
-        None, "healthy") else f"{state}, {verdict}"
+    """State and verdict in one; a verdict that the state implies is left out."""
+    state, verdict = row["state"], row["verdict"]
+    return state if verdict in (None, "healthy", IMPLIED.get(state)) else f"{state}, {verdict}"
 
 
 @commands.command("show")
-def show_run(run: RunName, store: Store = DEFAULT_STORE, as_json: AsJson = False) -> None:
+@command
+def show_run(run: RunName, store: StoreOption = STORE, as_json: JsonOption = False) -> None:
     """Show one run: verdict with evidence and remedy, figures beside the real floor, where its files lie."""
-    from orchestrator.cli.lookup import resolve_run
     from orchestrator.store.objects import open_objects
 
     objects = open_objects(store)
     account = _account(objects, resolve_run(objects, run))
     if as_json:
-        output.print_json(account)
+        output.show_json(account)
         return
     _print_account(account)
     run_id = account["id"]
-    output.next_steps(store, f"sample {run_id} -n 64 -o grid.png", f"evaluate {run_id}", f"runs compare {run_id} RUN")
+    output.next_steps(
+        store, f"sample {run_id} -n 64 -o grid.png", f"evaluate {run_id}", f"runs compare {run_id} RUN"
+    )
 
 
-def _account(objects: Objects, run: Run) -> dict[str, Any]:
+def _account(objects: Objects, run_id: str) -> dict[str, Any]:
     """Everything `runs show` tells, as plain JSON."""
-    from orchestrator.cli.lookup import curve_query, place
     from orchestrator.store.layout import checkpoint_folder, run_key
+    from orchestrator.store.reader import Run
 
+    run = Run(objects, run_id)
     document, sealed, live = run.document(), run.sealed(), run.live()
     told = sealed or live or {}
-    head = {name: document.get(name) for name in ("id", "name", "family", "seed", "sweep", "params", "created")}
-    said = {
-        name: told.get(name)
-        for name in ("step", "ended", "verdict", "evidence", "remedy", "error", "seconds", "images", "attempt")
-    }
+    asked = {name: document.get(name) for name in ASKED}
     return {
-        **head,
+        **asked,
         "state": run.state(),
-        **said,
+        **{name: told.get(name) for name in TOLD},
         "figures": told.get("figures") or {},
         "floor": told.get("floor") or {},
-        "data": told.get("data"),
         "samples": [{"step": step, "path": place(objects, key)} for step, key in run.samples()],
         "checkpoints": [
             {"step": step, "path": place(objects, checkpoint_folder(run.id, step, attempt))}
@@ -146,7 +154,6 @@ def _account(objects: Objects, run: Run) -> dict[str, Any]:
 
 
 def _print_account(account: dict[str, Any]) -> None:
-    unsealed = account["state"] in ("running", "lost")
     ended = f", {account['ended']}" if account["ended"] else ""
     spent = f", {output.span(account['seconds'])} of training" if account["seconds"] is not None else ""
     skipped = (account["data"] or {}).get("skipped", {})
@@ -168,7 +175,7 @@ def _print_account(account: dict[str, Any]) -> None:
     typer.echo()
     places = {name: _newest(account[name]) for name in ("samples", "checkpoints")}
     output.print_lines({**places, "metrics": account["metrics"], "read": f'duckdb.sql("{account["query"]}")'})
-    if unsealed and account["error"]:
+    if account["state"] in ("running", "lost") and account["error"]:
         typer.echo(f"it goes on with: ganctl train --resume {account['id']}", err=True)
 
 
@@ -185,30 +192,38 @@ def _newest(items: list[dict[str, Any]]) -> str:
 
 
 @commands.command("compare")
+@command
 def compare_runs(
     runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Two runs or more.")],
-    store: Store = DEFAULT_STORE,
-    as_json: AsJson = False,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
 ) -> None:
     """Put runs side by side: the fields in which their experiments differ, and their figures."""
-    from orchestrator.cli.lookup import resolve_run
     from orchestrator.experiment import flatten
     from orchestrator.store.objects import open_objects
 
     objects = open_objects(store)
-    accounts = {run.id: _account(objects, run) for run in (resolve_run(objects, text) for text in runs)}
+    accounts = {run_id: _account(objects, run_id) for run_id in (resolve_run(objects, text) for text in runs)}
     if len(accounts) < 2:
         raise typer.BadParameter("name at least two different runs", param_hint="RUN RUN...")
     fields = {run_id: flatten(account["experiment"] or {}) for run_id, account in accounts.items()}
     names = dict.fromkeys(name for flat in fields.values() for name in flat)
     table = {name: {run_id: flat.get(name) for run_id, flat in fields.items()} for name in names}
-    differences = {name: row for name, row in table.items() if len({repr(value) for value in row.values()}) > 1}
+    differences = {
+        name: row for name, row in table.items() if len({repr(value) for value in row.values()}) > 1
+    }
     comparison = {
         "runs": list(accounts),
         "differences": differences,
-        **{part: {i: a[part] for i, a in accounts.items()} for part in ("state", "verdict", "figures", "floor")},
+        **{
+            part: {i: a[part] for i, a in accounts.items()}
+            for part in ("state", "verdict", "figures", "floor")
+        },
     }
-    output.print_json(comparison) if as_json else _print_comparison(comparison)
+    if as_json:
+        output.show_json(comparison)
+    else:
+        _print_comparison(comparison)
 
 
 def _print_comparison(comparison: dict[str, Any]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, ParamSpec
 
 import typer
 from typer.core import TyperGroup
@@ -17,9 +19,12 @@ INTERRUPTED = 130
 TRACEBACK = "--traceback"
 TRACEBACK_VARIABLE = "GANCTL_TRACEBACK"
 
+P = ParamSpec("P")
+_traced: ContextVar[bool] = ContextVar("traced", default=False)
+
 
 class Ganctl(TyperGroup):
-    """The root command. Every error below it is printed as `error: ...` on stderr, one line a mistake."""
+    """The root command: `--traceback` may stand anywhere, and usage errors are plain lines."""
 
     def main(
         self,
@@ -30,21 +35,48 @@ class Ganctl(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run the command line and exit: 0, the error's `exit_code`, 1 for what nobody foresaw, 130 for Ctrl-C."""
+        """Run the command line and exit: 0, 2 for wrong usage, else the code of the command."""
         words = list(sys.argv[1:] if args is None else args)
-        traced = TRACEBACK in words or os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0")
+        wanted = TRACEBACK in words or os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0")
+        token = _traced.set(wanted)
         words = [word for word in words if word != TRACEBACK]
         try:
             code = super().main(words, "ganctl", complete_var, False, windows_expand_args, **extra)
-        except Exception as error:
-            if traced:
-                traceback.print_exception(error)
-            for line in error_lines(error):
-                typer.echo(line, err=True)
-            sys.exit(error.exit_code if isinstance(error, GanctlError | typer.TyperException) else 1)
-        if code == INTERRUPTED:
-            typer.echo("interrupted", err=True)
+        except typer.TyperException as error:
+            _report(error)
+            sys.exit(error.exit_code)
+        finally:
+            _traced.reset(token)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def command(function: Callable[P, None]) -> Callable[P, None]:
+    """`function` as a command: its errors are `error: ...` lines on stderr, one a mistake, and an exit code.
+
+    The code is the GanctlError's own, 1 for what nobody foresaw, 130 for Ctrl-C.
+    """
+
+    @wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            _report(error)
+            raise typer.Exit(error.exit_code if isinstance(error, GanctlError) else 1) from None
+
+    return guarded
+
+
+def _report(error: Exception) -> None:
+    if _traced.get():
+        traceback.print_exception(error)
+    for line in error_lines(error):
+        typer.echo(line, err=True)
 
 
 def error_lines(error: Exception) -> list[str]:
@@ -55,8 +87,6 @@ def error_lines(error: Exception) -> list[str]:
         context = getattr(error, "ctx", None)
         hint = [f"hint: {context.command_path} --help"] if context is not None else []
         return [f"error: {' '.join(error.format_message().split())}", *hint]
-    if isinstance(error, typer.Abort):
-        return ["aborted"]
     said = " ".join(str(error).split())[:500]
     return [
         f"error: {type(error).__name__}{': ' if said else ''}{said}",

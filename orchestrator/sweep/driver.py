@@ -104,9 +104,13 @@ def prepare(experiment: Experiment, objects: Objects) -> None:
     from gans.metrics import extractor_for
     from orchestrator.store.extractors import StoreCache
     from orchestrator.store.files import files_for
+    from orchestrator.worker import threads
 
     dataset = experiment.data.load("train", files_for(getattr(experiment.data, "path", "")))
-    extractor_for(imitated(dataset, experiment.gan.imitates), StoreCache(objects), experiment.train.extractor)
+    with threads(1):
+        extractor_for(
+            imitated(dataset, experiment.gan.imitates), StoreCache(objects), experiment.train.extractor
+        )
 
 
 def open_sweep_ledger(objects: Objects, sweep_id: str, sampler: str, seed: int) -> Ledger:

@@ -38,7 +38,9 @@ class Telling(Callback):
         self._over(trial, "crashed")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_progress"} | {"_progress": None}
+        return {name: value for name, value in self.__dict__.items() if name != "_progress"} | {
+            "_progress": None
+        }
 
     def _over(self, trial: Any, state: str) -> None:
         self._finished += 1

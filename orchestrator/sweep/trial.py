@@ -16,7 +16,6 @@ def trial_of(
     """The function trainable of a sweep. Its config is `{"trial": number, "params": {field: value}}`."""
 
     def run_trial(config: dict[str, Any]) -> None:
-        import torch
         from ray import tune
 
         from gans.loop import Tick
@@ -25,8 +24,6 @@ def trial_of(
         from orchestrator.store.objects import open_objects
         from orchestrator.worker import work
 
-        if not torch.cuda.is_available():
-            torch.set_num_threads(1)
         number, params = config["trial"], config["params"]
         chosen = parse(experiment).override({**params, "name": f"trial {number}", "scale.workers": 1})
         run_id = announce_run(open_objects(store), chosen, sweep=sweep_id, trial=number, params=params)
@@ -37,7 +34,7 @@ def trial_of(
             scored = (tick.evaluation or {}).get(objective)
             if tick.ended is None and (scored is not None or time.monotonic() - told > REPORT_SECONDS):
                 told = time.monotonic()
-                beat = {"step": tick.step, "progress": tick.progress, "verdict": tick.verdict.document()}
+                beat = {"step": tick.step, "progress": tick.progress, "state": "running"}
                 tune.report(beat | ({"objective": scored} if scored is not None else {}))
 
         outcome = work(store, run_id, on_tick=report)

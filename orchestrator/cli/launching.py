@@ -1,0 +1,238 @@
+"""The commands that start work: demo, train, sweep, serve. They draw progress and print what to do next."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.cli.output import STORE, JsonOption, StoreOption, command, show_json, say
+
+Words = Annotated[
+    list[str] | None, typer.Argument(help="Overrides, field=value: train.steps=500 gan.lr_ratio=2.")
+]
+On = Annotated[
+    str, typer.Option(help="Where: inline (this process), local (a Ray of our own), or http://HEAD:8265.")
+]
+Data = Annotated[
+    str | None, typer.Option(help="Your own data: a folder of pictures or a Parquet file, local or s3://.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved experiment and stop.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `ganctl`."""
+    for function in (demo, train, sweep, serve):
+        app.command()(command(function))
+
+
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe, FILE.yaml, or package.module:function.")
+    ] = None,
+    overrides: Words = None,
+    on: On = "",
+    workers: Annotated[int | None, typer.Option(help="Data-parallel ranks (scale.workers).")] = None,
+    data: Data = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this run from its last checkpoint.")] = None,
+    dry_run: DryRun = False,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Train one GAN; metrics, sample grids and checkpoints go to the store."""
+    from orchestrator.cli.drawing import drawing
+    from orchestrator.cli.lookup import resolve_run
+    from orchestrator.errors import ConfigError
+    from orchestrator.launch import submit
+    from orchestrator.progress import Event, of_run, tell
+    from orchestrator.store.objects import open_objects
+
+    if (recipe is None) == (resume is None):
+        raise ConfigError("name a recipe to start a run, or --resume RUN to go on with one (not both)")
+    run_id = None
+    if resume is not None:
+        objects = open_objects(store)
+        run_id = resolve_run(objects, resume)
+        experiment = stored_experiment(objects, run_id)
+    else:
+        assert recipe is not None
+        extra = {"scale.workers": workers} if workers is not None else {}
+        experiment = choose(recipe, overrides or [], data, extra)
+    if dry_run:
+        show_json(experiment.document())
+        return
+    on = on or ("local" if experiment.scale.workers > 1 else "inline")
+    with drawing(quiet=as_json):
+        job = submit(experiment, store, on, run_id=run_id)
+        say(f"run {job.run_id} · {experiment.name} · {on}", quiet=as_json)
+        outcome = job.wait(of_run(experiment.name))
+        tell(Event(experiment.name, 1.0, outcome.state, end=True))
+    if as_json:
+        show_json(vars(outcome))
+    else:
+        from orchestrator.cli.tables import show_outcome
+
+        show_outcome(outcome, store)
+    exit_unless_healthy(outcome.state)
+
+
+def sweep(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe with a search space, FILE.yaml, or module:function.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Overrides, and distributions: lr_ratio='loguniform(0.1,10)' train.steps=500."),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all.")] = 12,
+    sampler: Annotated[
+        str, typer.Option(help="Optuna's sampler: tpe, random, cmaes, qmc, gp, nsgaii.")
+    ] = "tpe",
+    on: On = "local",
+    data: Data = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with this sweep until it has --trials trials.")
+    ] = None,
+    dry_run: DryRun = False,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Search learning-rate balance and architecture; collapsed trials are recognised and stopped."""
+    from orchestrator.cli.drawing import drawing
+    from orchestrator.cli.tables import show_sweep
+    from orchestrator.errors import ConfigError
+    from orchestrator.experiment import parse
+    from orchestrator.progress import Event, tell
+    from orchestrator.store.objects import open_objects
+    from orchestrator.sweep.driver import read_sweep, run_sweep
+
+    if (recipe is None) == (resume is None):
+        raise ConfigError("name a recipe to start a sweep, or --resume SWEEP to go on with one (not both)")
+    if resume is not None:
+        experiment = parse(read_sweep(open_objects(store), resume)["experiment"])
+    else:
+        assert recipe is not None
+        experiment = choose(recipe, overrides or [], data, {})
+    if dry_run:
+        show_json(experiment.document())
+        return
+    with drawing(quiet=as_json):
+        result = run_sweep(
+            experiment,
+            store,
+            trials=trials,
+            sampler=sampler,
+            on=on,
+            sweep_id=resume,
+            progress=lambda beat: tell(Event(**beat)),
+        )
+    if as_json:
+        show_json(vars(result))
+    else:
+        show_sweep(vars(result), store, experiment.name)
+
+
+def demo(
+    trials: Annotated[int, typer.Option(min=2, help="Trials of the sweep.")] = 14,
+    steps: Annotated[int, typer.Option(min=50, help="Steps of the winner's training.")] = 2500,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """The whole job on handwritten digits: sweep, recognise collapse, train the winner on two workers."""
+    from orchestrator.cli.drawing import drawing
+
+    with drawing(quiet=as_json):
+        say("Starting: Prefect, Ray and PyTorch take a few seconds.", quiet=as_json)
+        quiet_prefect()
+        from flows.jobs import sweep_then_train
+
+        winner = {
+            "train.steps": steps,
+            "train.evaluate_every": 500,
+            "train.sample_every": 500,
+            "train.checkpoint_every": 500,
+            "train.stop_unhealthy": False,
+            "scale.workers": 2,
+        }
+        result = sweep_then_train("demo", store, trials=trials, winner=winner)
+    if as_json:
+        show_json(result)
+    else:
+        from orchestrator.cli.tables import show_outcome, show_sweep
+        from orchestrator.worker import Outcome
+
+        show_sweep(result["sweep"], store, "demo", next_step=False)
+        show_outcome(Outcome(**result["run"]), store)
+    exit_unless_healthy(result["run"]["state"])
+
+
+def serve(
+    recipe: Annotated[str, typer.Argument(help="A recipe, FILE.yaml, or package.module:function.")],
+    overrides: Words = None,
+    cron: Annotated[str | None, typer.Option(help="When to run, as cron: '0 3 * * *'.")] = None,
+    flow: Annotated[str, typer.Option(help="train, sweep, or sweep-then-train.")] = "train",
+    on: On = "local",
+    store: StoreOption = STORE,
+) -> None:
+    """Serve a flow to the Prefect server of PREFECT_API_URL: on a cron, and on demand from its UI."""
+    from orchestrator.errors import ConfigError
+    from orchestrator.store.objects import open_objects
+
+    experiment = choose(recipe, overrides or [], None, {})
+    if "PREFECT_API_URL" not in os.environ:
+        raise ConfigError(
+            "PREFECT_API_URL names no Prefect server: start one with `prefect server start`, then "
+            "`export PREFECT_API_URL=http://127.0.0.1:4200/api`"
+        )
+    quiet_prefect()
+    from flows.deploy import FLOWS, serve_flow
+
+    if flow not in FLOWS:
+        raise ConfigError(f"--flow {flow!r}: allowed are {', '.join(FLOWS)}")
+    say(f"serving {flow} of {experiment.name}" + (f" at {cron!r}" if cron else "") + "; Ctrl-C ends it")
+    serve_flow(flow, experiment.document(), open_objects(store).url, on, cron)
+
+
+def choose(recipe: str, words: list[str], data: str | None, extra: dict[str, Any]) -> Any:
+    """The experiment of a recipe with overrides, distributions and own data; every mistake in one error."""
+    from orchestrator.experiment import flatten, read_assignments
+    from orchestrator.recipes import load
+    from orchestrator.sweep.space import Space, parse_space, resolve_field
+
+    experiment = load(recipe)
+    if data is not None:
+        kind = "parquet" if data.endswith(".parquet") else "images"
+        experiment = experiment.override(
+            {"data.kind": kind, "data.path": data, "name": f"{experiment.name}+data"}
+        )
+    fields = list(flatten(experiment.document()))
+    space, plain = parse_space(words, fields)
+    changes = {
+        (name if "." in name else resolve_field(name, fields)): value
+        for name, value in read_assignments(plain).items()
+    }
+    experiment = experiment.override({**changes, **extra})
+    merged = {k: v for k, v in experiment.search.root.items() if k not in changes} | space.root
+    return experiment.model_copy(update={"search": Space(merged)}) if space.root else experiment
+
+
+def stored_experiment(objects: Any, run_id: str) -> Any:
+    """The experiment of a run in the store."""
+    from orchestrator.experiment import parse
+    from orchestrator.store.reader import Run
+
+    return parse(Run(objects, run_id).document()["experiment"])
+
+
+def quiet_prefect() -> None:
+    """Prefect without a server: offline, silent, and patient on a slow machine. Set before it is imported."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+
+
+def exit_unless_healthy(state: str) -> None:
+    """A run that ended collapsed, diverged or failed ends `ganctl` with 7."""
+    if state != "completed":
+        raise typer.Exit(7)

@@ -1,0 +1,111 @@
+"""What is printed at the end of a run or a sweep: figures beside the real floor, evidence, and the next step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.cli.lookup import place
+from orchestrator.cli.output import Column, next_steps, print_figures, print_lines, print_table, say
+from orchestrator.store.objects import open_objects
+from orchestrator.store.reader import Run
+from orchestrator.worker import Outcome
+
+SHORT = {
+    "non_saturating": "non-sat",
+    "relativistic": "relat",
+    "least_squares": "lsq",
+    "wasserstein": "wass",
+    "spectral": "sn",
+}
+HEADS = {"lr_ratio": "lrD/lrG", "critic_steps": "k", "norm_d": "D", "norm_g": "G", "r1": "r1=r2"}
+
+
+def show_outcome(outcome: Outcome, store: str) -> None:
+    """The figures of a run beside those of held-out real data, its verdict, and where its results lie."""
+    say(f"\nRun {outcome.run_id}: {outcome.state} at step {outcome.step}")
+    floor = {name: outcome.floor[name] for name in outcome.figures if name in outcome.floor}
+    print_figures({"this run": outcome.figures, "held-out real": floor})
+    for line in evidence_lines(outcome.verdict):
+        say(line)
+    objects = open_objects(store)
+    samples = Run(objects, outcome.run_id).samples()
+    print_lines(
+        {
+            "sample grid": place(objects, samples[-1][1]) if samples else None,
+            "run": place(objects, f"runs/{outcome.run_id}"),
+        }
+    )
+    next_steps(store, f"runs show {outcome.run_id}", f"sample {outcome.run_id} -n 64 -o grid.png")
+
+
+def show_sweep(result: dict[str, Any], store: str, recipe: str, next_step: bool = True) -> None:
+    """The table of trials (parameters, end, quality, coverage), why the stopped ones were stopped, the best."""
+    trials = result["trials"]
+    names = sorted({name for t in trials for name in t["params"]}, key=lambda n: n.rpartition(".")[2])
+    names = [n for n in names if n != "gan.r2" or "gan.r1" not in names]
+    heads = [Column("#", number=True), *(Column(_head(n), number=True) for n in names)]
+    heads += [
+        Column("step", number=True),
+        Column("FID", number=True),
+        Column("coverage", number=True),
+        Column("ended"),
+    ]
+    best = result["best"]["number"]
+    ordered = sorted(trials, key=lambda t: (t["state"] != "COMPLETE", t["objective"] or 0.0, t["number"]))
+    rows = []
+    for t in ordered:
+        ended = t["verdict"]["kind"] or t["reason"] or t["state"].lower()
+        quality = [number(t["figures"].get("fid")), number(t["figures"].get("coverage"))]
+        mark = "best" if t["number"] == best else ended
+        rows.append([t["number"], *(short(t["params"].get(n, "")) for n in names), t["step"], *quality, mark])
+    print_table(heads, rows, title=f"Sweep {result['sweep_id']}: {len(trials)} trials")
+    say("")
+    for t in trials:
+        for line in evidence_lines(t["verdict"])[:1]:
+            say(f"trial {t['number']} stopped at step {t['step']}: {line}")
+    objects = open_objects(store)
+    print_lines(
+        {
+            "best": f"trial {best}, run {result['best']['run_id']}",
+            "sweep": place(objects, f"sweeps/{result['sweep_id']}"),
+        }
+    )
+    if next_step:
+        chosen = " ".join(f"{k}={short(v, 6)}" for k, v in result["best"]["params"].items())
+        next_steps(store, f"train {recipe} {chosen} --workers 2")
+
+
+def _head(name: str) -> str:
+    return HEADS.get(name.rpartition(".")[2], name.rpartition(".")[2])
+
+
+def evidence_lines(verdict: dict[str, Any]) -> list[str]:
+    """A verdict as text: its kind with the numbers, then the remedy. Empty for a healthy one."""
+    if verdict.get("kind") in (None, "healthy", "unknown"):
+        return []
+    said = "; ".join(
+        f"{e['signal']} {number(e['value'])}, bound {number(e['threshold'])}, {e['window']} ticks to step {e['step']}"
+        for e in verdict.get("evidence") or []
+    )
+    lines = [f"{verdict['kind']} ({said})"]
+    return [*lines, f"remedy        {verdict['remedy']}"] if verdict.get("remedy") else lines
+
+
+def number(value: Any) -> str:
+    """A figure in few characters."""
+    if value is None:
+        return ""
+    if not isinstance(value, int | float):
+        return str(value)
+    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.3g}"
+
+
+def short(value: Any, digits: int = 2) -> str:
+    """A parameter in few characters."""
+    return (
+        f"{value:.{digits}g}"
+        if isinstance(value, float)
+        else LONG.get(value, str(value))
+        if digits == 2
+        else str(value)
+    )

@@ -1,0 +1,66 @@
+"""The command line in one place: a change of `ganctl`'s commands or options is a change of this table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from typer.main import get_command
+
+from orchestrator.cli import app
+
+COMMANDS = {
+    "ganctl": "--version --traceback",
+    "ganctl train": "[recipe] [overrides] --on --workers --data --resume --dry-run --store --json",
+    "ganctl sweep": ("[recipe] [overrides] --trials --sampler --on --data --resume --dry-run --store --json"),
+    "ganctl demo": "--trials --steps --store --json",
+    "ganctl serve": "recipe [overrides] --cron --flow --on --store",
+    "ganctl recipes": "--json --store",
+    "ganctl recipes list": "--json --store",
+    "ganctl recipes show": "name --json --store",
+    "ganctl runs": "--sweep --limit --store --json",
+    "ganctl runs list": "--sweep --limit --store --json",
+    "ganctl runs show": "run --store --json",
+    "ganctl runs compare": "runs --store --json",
+    "ganctl sample": "run --output|-o --num|-n --seed --label --force|-f --store --json",
+    "ganctl evaluate": "run --samples --seed --extractor --store --json",
+    "ganctl export": "run --output|-o --format --force|-f --store --json",
+    "ganctl doctor": "--on --deep --store --json",
+}
+"""Arguments by name (in brackets where they may be left out), then options."""
+
+
+def spelled(command: Any) -> str:
+    words = []
+    for parameter in command.params:
+        option = parameter.param_type_name == "option"
+        name = "|".join([*parameter.opts, *parameter.secondary_opts]) if option else str(parameter.name)
+        words.append(name if option or parameter.required else f"[{name}]")
+    return " ".join(sorted(words, key=lambda word: word.startswith("-")))
+
+
+def tree(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    yield path, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from tree(child, f"{path} {name}")
+
+
+def test_commands_and_options_are_those_of_the_table() -> None:
+    assert {path: spelled(command) for path, command in tree(get_command(app), "ganctl")} == COMMANDS
+
+
+def test_every_command_and_option_says_what_it_is() -> None:
+    silent = [
+        f"{path} {parameter.name}"
+        for path, command in tree(get_command(app), "ganctl")
+        for parameter in command.params
+        if not getattr(parameter, "help", None)
+    ]
+    assert silent == []
+    assert [path for path, command in tree(get_command(app), "ganctl") if not command.help] == []
+
+
+def test_the_store_is_an_option_of_every_command_and_comes_from_the_environment() -> None:
+    for path, command in tree(get_command(app), "ganctl"):
+        stores = [p for p in command.params if p.name == "store"]
+        assert path == "ganctl" or [p.envvar for p in stores] == ["GANCTL_STORE"], path
