@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 
 from gans.convolution import Collapse, Double, Expand, Halve
 from gans.nn import Norm, Reshape, levels, normalisation, weighted
+import itertools
 
 
 def mlp(
@@ -18,7 +19,7 @@ def mlp(
     """`depth` hidden layers of `width`, normalised, and a linear output. (N, inputs) → (N, outputs)."""
     widths = [inputs] + [width] * depth
     layers: list[nn.Module] = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in itertools.pairwise(widths):
         layers += [weighted(nn.Linear(a, b), norm), normalisation(norm, b), activation()]
     return nn.Sequential(*layers, weighted(nn.Linear(width, outputs), norm))
 
@@ -56,7 +57,7 @@ def conv_generator(shape: tuple[int, ...], latent: int, width: int, norm: Norm) 
         normalisation(norm, widths[0]),
         nn.ReLU(),
     ]
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in itertools.pairwise(widths):
         up = weighted(Double(a, b, bias=norm != "batch"), norm)
         layers += [up, normalisation(norm, b), nn.ReLU()]
     return initialise(nn.Sequential(*layers, Double(widths[-1], channels), nn.Tanh()))
@@ -67,7 +68,7 @@ def conv_discriminator(shape: tuple[int, ...], width: int, norm: Norm) -> nn.Mod
     channels, size, _ = shape
     widths = [width * 2**i for i in range(levels(size))]
     layers: list[nn.Module] = [weighted(Halve(channels, widths[0]), norm), LeakyReLU()]
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in itertools.pairwise(widths):
         down = weighted(Halve(a, b, bias=norm != "batch"), norm)
         layers += [down, normalisation(norm, b), LeakyReLU()]
     return initialise(nn.Sequential(*layers, weighted(Collapse(widths[-1], 1), norm), nn.Flatten(0)))
@@ -77,12 +78,10 @@ def initialise(network: nn.Module, std: float = 0.02) -> nn.Module:
     """Normal(0, std) weights and zero biases for convolutions (Radford et al. 2016, section 4)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            weight = (
-                module.parametrizations.weight.original
-                if hasattr(module, "parametrizations")
-                else module.weight
-            )
-            nn.init.normal_(weight, 0.0, std)  # type: ignore[arg-type]
+            tensors = dict(module.named_parameters())  # spectral norm keeps the weight under another name
+            weight = tensors.get("weight", tensors.get("parametrizations.weight.original"))
+            assert weight is not None
+            nn.init.normal_(weight, 0.0, std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return network

@@ -17,6 +17,7 @@ from gans.families.cyclegan import CycleGAN, exchange, patch_discriminator, resi
 from gans.family import Networks, Step
 from gans.sync import Alone
 from tests.support.families import CASES, CPU, DOMAINS, Case, loaded, training
+from tests.support.threads import one_thread as one_thread
 
 
 class Shift(nn.Module):

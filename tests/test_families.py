@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,7 @@ from gans.loop import State, build, train
 from gans.options import Train
 from gans.sampling import balanced, draw
 from tests.support.families import CASES, CPU, DIGITS, RING, Case, loaded, training, with_fields
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from tests.support.threads import one_thread as one_thread
 
 
 @pytest.fixture(params=CASES, ids=str)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,9 @@ from gans.loop import Tick, train
 from gans.options import Train
 from gans.sync import Alone
 from tests.support.families import CPU, DIGITS, RING, Case, loaded, training
+from tests.support.threads import one_thread as one_thread
 
 TINY = Vanilla(width=8, depth=1, latent_dim=4)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def ticks(

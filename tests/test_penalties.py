@@ -15,6 +15,7 @@ from gans.penalties import clip_weights, gradient_penalty, zero_centred
 from gans.schedule import Cosine
 from gans.sync import Alone
 from tests.support.families import CPU, RING, Case, training
+from tests.support.threads import one_thread as one_thread
 
 X = torch.tensor([[1.0, 2.0], [-3.0, 0.5], [0.0, 1.0]])
 

@@ -6,7 +6,7 @@ Two processes are spawned once for the whole file; they write what they saw, the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from gans.data.loader import shard
 from gans.loop import Training
 from gans.sync import Alone, Group
 from tests.support.families import CASES, Case, frozen, training, with_fields
+from tests.support.threads import one_thread as one_thread
 
 TOLERANCE = 1e-5  # the criterion 5: |g2 - g1| / |g1|
 STEPS = 3  # with one slot a row (9 for 9 rows), CycleGAN's pool is full after the first
@@ -138,14 +139,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
     torch.multiprocessing.spawn(work, args=(str(folder),), nprocs=2)  # type: ignore[attr-defined]
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def phase_names(t: Training) -> list[str]:

@@ -23,6 +23,7 @@ from gans.family import Networks, Phase
 from gans.losses import LossName
 from gans.nn import levels, picture_problems
 from gans.schedule import Cosine, Schedule
+import itertools
 
 GAIN = math.sqrt(2 / (1 + 0.2**2))  # He gain of LeakyReLU(0.2)
 
@@ -101,7 +102,7 @@ class Generator(nn.Module):
         self.scale = nn.Linear(config.latent_dim, widths[0], bias=False)
         nn.init.normal_(self.scale.weight, 0.0, 1 / math.sqrt(config.latent_dim))
         self.stages = nn.ModuleList(_stage(config, w) for w in widths)
-        self.widen = nn.ModuleList(conv(a, b, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.widen = nn.ModuleList(conv(a, b, 1) for a, b in itertools.pairwise(widths))
         self.picture = conv(widths[-1], channels, 1)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ class Discriminator(nn.Module):
         super().__init__()
         self.enter = conv(channels, widths[0], 1)
         self.stages = nn.ModuleList(_stage(config, w) for w in widths)
-        self.widen = nn.ModuleList(conv(a, b, 1) for a, b in zip(widths, widths[1:], strict=False))
+        self.widen = nn.ModuleList(conv(a, b, 1) for a, b in itertools.pairwise(widths))
         self.collapse = nn.Conv2d(widths[-1], widths[-1], 4, groups=widths[-1], bias=False)
         nn.init.normal_(self.collapse.weight, 0.0, 1 / 4)
         self.logit = nn.Linear(widths[-1], 1, bias=False)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.output import STORE, JsonOption, StoreOption, command, show_json, say
+from orchestrator.cli.output import STORE, JsonOption, StoreOption, command, say, show_json
 
 Words = Annotated[
     list[str] | None, typer.Argument(help="Overrides, field=value: train.steps=500 gan.lr_ratio=2.")

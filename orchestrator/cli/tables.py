@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.cli.lookup import place
-from orchestrator.cli.output import Column, next_steps, print_figures, print_lines, print_table, say
+from orchestrator.cli.output import Column, cell, next_steps, print_figures, print_lines, print_table, say
 from orchestrator.store.objects import open_objects
 from orchestrator.store.reader import Run
 from orchestrator.worker import Outcome
@@ -55,7 +55,7 @@ def show_sweep(result: dict[str, Any], store: str, recipe: str, next_step: bool 
     rows = []
     for t in ordered:
         ended = t["verdict"]["kind"] or t["reason"] or t["state"].lower()
-        quality = [number(t["figures"].get("fid")), number(t["figures"].get("coverage"))]
+        quality = [cell(t["figures"].get("fid")), cell(t["figures"].get("coverage"))]
         mark = "best" if t["number"] == best else ended
         rows.append([t["number"], *(short(t["params"].get(n, "")) for n in names), t["step"], *quality, mark])
     print_table(heads, rows, title=f"Sweep {result['sweep_id']}: {len(trials)} trials")
@@ -71,7 +71,7 @@ def show_sweep(result: dict[str, Any], store: str, recipe: str, next_step: bool 
         }
     )
     if next_step:
-        chosen = " ".join(f"{k}={short(v, 6)}" for k, v in result["best"]["params"].items())
+        chosen = " ".join(f"{k}={cell(v)}" for k, v in result["best"]["params"].items())
         next_steps(store, f"train {recipe} {chosen} --workers 2")
 
 
@@ -84,28 +84,13 @@ def evidence_lines(verdict: dict[str, Any]) -> list[str]:
     if verdict.get("kind") in (None, "healthy", "unknown"):
         return []
     said = "; ".join(
-        f"{e['signal']} {number(e['value'])}, bound {number(e['threshold'])}, {e['window']} ticks to step {e['step']}"
+        f"{e['signal']} {cell(e['value'])}, bound {cell(e['threshold'])}, {e['window']} ticks to step {e['step']}"
         for e in verdict.get("evidence") or []
     )
     lines = [f"{verdict['kind']} ({said})"]
     return [*lines, f"remedy        {verdict['remedy']}"] if verdict.get("remedy") else lines
 
 
-def number(value: Any) -> str:
-    """A figure in few characters."""
-    if value is None:
-        return ""
-    if not isinstance(value, int | float):
-        return str(value)
-    return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.3g}"
-
-
-def short(value: Any, digits: int = 2) -> str:
+def short(value: Any) -> str:
     """A parameter in few characters."""
-    return (
-        f"{value:.{digits}g}"
-        if isinstance(value, float)
-        else LONG.get(value, str(value))
-        if digits == 2
-        else str(value)
-    )
+    return f"{value:.2g}" if isinstance(value, float) else SHORT.get(value, str(value))
