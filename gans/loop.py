@@ -254,8 +254,9 @@ class Reporter:
             verdict = self.monitor.observe(t.steps, progress, metrics, live)
             metrics |= verdict.signals
         over = progress >= 1.0
-        evaluation = self._evaluation(self._due(t.options.evaluate_every, over))
-        ended = self._agreed(over, verdict)
+        stopped = verdict.kind == "diverged" or (t.options.stop_unhealthy and not verdict.healthy)
+        evaluation = self._evaluation(self._due(t.options.evaluate_every, over or stopped))
+        ended = self._agreed(verdict.kind if stopped else "budget" if over else "")
         done = ended is not None
         return Tick(
             step=t.steps,
@@ -314,15 +315,10 @@ class Reporter:
         inputs = balanced(t.family, t.spec, num, self.conditions, t.speed.device)
         return inputs, draw(t.family, t.sampling_nets(), num, SAMPLE_SEED + t.seed, inputs, t.speed.device)
 
-    def _agreed(self, over: bool, verdict: Verdict) -> str | None:
-        """Rank 0 decides; the code is its index in a table every rank knows."""
-        options = self.training.options
-        reason = ""
-        if verdict.kind == "diverged" or (options.stop_unhealthy and not verdict.healthy):
-            reason = verdict.kind
-        elif over:
-            reason = "budget"
-        elif options.plateau and self.stale >= options.plateau:
+    def _agreed(self, reason: str) -> str | None:
+        """Why the run ends now, if it does: rank 0's reason, as an index in a table that every rank knows."""
+        plateau = self.training.options.plateau
+        if not reason and plateau and self.stale >= plateau:
             reason = "plateau"
         table = ("", "budget", "plateau", *Verdict.KINDS)
         return table[self.training.sync.agree(table.index(reason))] or None

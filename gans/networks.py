@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from gans.convolution import Collapse, Double, Expand, Halve
+from gans.convolution import Collapse, Double, Expand
 from gans.nn import Norm, Reshape, levels, normalisation, weighted
 import itertools
 
@@ -58,7 +58,7 @@ def conv_generator(shape: tuple[int, ...], latent: int, width: int, norm: Norm) 
         nn.ReLU(),
     ]
     for a, b in itertools.pairwise(widths):
-        up = weighted(Double(a, b, bias=norm != "batch"), norm)
+        up = weighted(nn.ConvTranspose2d(a, b, 4, 2, 1, bias=norm != "batch"), norm)
         layers += [up, normalisation(norm, b), nn.ReLU()]
     return initialise(nn.Sequential(*layers, Double(widths[-1], channels), nn.Tanh()))
 
@@ -67,9 +67,9 @@ def conv_discriminator(shape: tuple[int, ...], width: int, norm: Norm) -> nn.Mod
     """DCGAN's discriminator: (N, C, S, S) → (N,) logits; LeakyReLU, a norm on every layer but the input."""
     channels, size, _ = shape
     widths = [width * 2**i for i in range(levels(size))]
-    layers: list[nn.Module] = [weighted(Halve(channels, widths[0]), norm), LeakyReLU()]
+    layers: list[nn.Module] = [weighted(nn.Conv2d(channels, widths[0], 4, 2, 1), norm), LeakyReLU()]
     for a, b in itertools.pairwise(widths):
-        down = weighted(Halve(a, b, bias=norm != "batch"), norm)
+        down = weighted(nn.Conv2d(a, b, 4, 2, 1, bias=norm != "batch"), norm)
         layers += [down, normalisation(norm, b), LeakyReLU()]
     return initialise(nn.Sequential(*layers, weighted(Collapse(widths[-1], 1), norm), nn.Flatten(0)))
 

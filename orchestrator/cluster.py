@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -107,8 +108,6 @@ def connected(on: str = "local") -> Iterator[Capacity]:
 
 def _worker_environment() -> dict[str, str]:
     """What workers must share with us: quietness, threads, and where our modules are found."""
-    import sys
-
     here = [p for p in sys.path if p]
     env = {"PYTHONPATH": os.pathsep.join([*here, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
     env |= {name: os.environ[name] for name in QUIET}
@@ -120,7 +119,8 @@ def _secure() -> None:
     """Token authentication with a token of our own, unless the environment says otherwise.
 
     Left to itself `ray.init` writes a token file that any user of the machine can read. Ray reads the mode once,
-    when it is first imported, so this comes before that and stays for the life of the process.
+    when it is first imported, so this comes before that and stays for the life of the process; where Ray is there
+    already, it reads it again (as ray/_private/authentication_test_utils.py does).
     """
     if "RAY_AUTH_MODE" in os.environ:
         return
@@ -130,6 +130,11 @@ def _secure() -> None:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
         file.write(secrets.token_hex(32))
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": path}
+    if "ray" in sys.modules:
+        from ray._raylet import AuthenticationTokenLoader, Config
+
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _capacity() -> Capacity:

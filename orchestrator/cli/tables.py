@@ -25,8 +25,8 @@ def show_outcome(outcome: Outcome, store: str) -> None:
     say(f"\nRun {outcome.run_id}: {outcome.state} at step {outcome.step}")
     floor = {name: outcome.floor[name] for name in outcome.figures if name in outcome.floor}
     print_figures({"this run": outcome.figures, "held-out real": floor})
-    for line in evidence_lines(outcome.verdict):
-        say(line)
+    if said := evidence_of(outcome.verdict):
+        say(f"{outcome.verdict['kind']}: {said}\nremedy: {outcome.verdict['remedy']}")
     objects = open_objects(store)
     samples = Run(objects, outcome.run_id).samples()
     print_lines(
@@ -61,8 +61,13 @@ def show_sweep(result: dict[str, Any], store: str, recipe: str, next_step: bool 
     print_table(heads, rows, title=f"Sweep {result['sweep_id']}: {len(trials)} trials")
     say("")
     for t in trials:
-        for line in evidence_lines(t["verdict"])[:1]:
-            say(f"trial {t['number']} stopped at step {t['step']}: {line}")
+        if said := evidence_of(t["verdict"]):
+            say(f"trial {t['number']} stopped at step {t['step']}, {t['verdict']['kind']}: {said}")
+    for kind, remedy in {
+        t["verdict"]["kind"]: t["verdict"]["remedy"] for t in trials if t["verdict"]["remedy"]
+    }.items():
+        say(f"remedy for {kind}: {remedy}")
+    say("")
     objects = open_objects(store)
     print_lines(
         {
@@ -79,16 +84,19 @@ def _head(name: str) -> str:
     return HEADS.get(name.rpartition(".")[2], name.rpartition(".")[2])
 
 
-def evidence_lines(verdict: dict[str, Any]) -> list[str]:
-    """A verdict as text: its kind with the numbers, then the remedy. Empty for a healthy one."""
+def evidence_of(verdict: dict[str, Any]) -> str:
+    """A verdict's evidence in one line; empty for a healthy one."""
     if verdict.get("kind") in (None, "healthy", "unknown"):
-        return []
-    said = "; ".join(
-        f"{e['signal']} {cell(e['value'])}, bound {cell(e['threshold'])}, {e['window']} ticks to step {e['step']}"
-        for e in verdict.get("evidence") or []
+        return ""
+    evidence = verdict.get("evidence") or []
+    said = ", ".join(
+        f"{e['signal']} {_figure(e['value'])} (bound {_figure(e['threshold'])})" for e in evidence
     )
-    lines = [f"{verdict['kind']} ({said})"]
-    return [*lines, f"remedy        {verdict['remedy']}"] if verdict.get("remedy") else lines
+    return f"{said} over {evidence[0]['window']} ticks" if evidence else ""
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.2g}" if isinstance(value, int | float) else str(value)
 
 
 def short(value: Any) -> str:
