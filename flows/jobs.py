@@ -1,107 +1,119 @@
-"""The flows: what happens when, with which retries. Parameters are plain JSON, so that Prefect shows them as a form.
+"""The flows: what happens when, with which retries. Parameters are plain JSON, so that Prefect shows them as a form,
+with what the docstrings say of each.
 
-They know nothing of torch. An experiment is a recipe's name or the experiment's own JSON; overrides are dotted
-fields.
+A flow whose run did not end `completed` ends as Failed, with the reason as its message.
 """
 
 from __future__ import annotations
 
-import base64
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from prefect import flow, task
-from prefect.artifacts import create_image_artifact, create_table_artifact
+from prefect import State, flow, runtime
+from prefect.states import Failed
+from pydantic import Field
 
+from flows.artifacts import cell, show_samples, show_trials
+from flows.steps import begin_run, begin_sweep, run_trials, train_run
+from orchestrator.errors import RunFailed
 from orchestrator.experiment import Experiment, parse
-from orchestrator.launch import submit
-from orchestrator.progress import Event, of_run, tell
 from orchestrator.recipes import load
 from orchestrator.store.objects import open_objects
 from orchestrator.store.reader import Run
-from orchestrator.sweep.driver import run_sweep
 
 Document = dict[str, Any]
+Trials = Annotated[int, Field(ge=1)]
+Sampler = Literal["tpe", "random", "cmaes", "qmc", "gp", "nsgaii"]
 
 
-@flow(name="train", description="Train one experiment and store its metrics, samples and checkpoints.")
+def title() -> str:
+    """`train vanilla.ring train.steps=30`: what the flow run at hand does."""
+    asked = runtime.flow_run.parameters
+    experiment = asked["experiment"]
+    name = experiment if isinstance(experiment, str) else experiment.get("name", "")
+    changes = [f"{field}={value}" for field, value in (asked.get("overrides") or {}).items()]
+    return " ".join([runtime.flow_run.flow_name, name, *changes])
+
+
+@flow(name="train", flow_run_name=title, description="Train one experiment and store everything it gives.")
 def train(
     experiment: str | Document,
     store: str,
     on: str = "local",
     overrides: Document | None = None,
     run_id: str | None = None,
-) -> Document:
-    """Train, show the sample grid, and return how the run ended."""
-    outcome = train_run(resolve(experiment, overrides), store, on, run_id)
-    show_grid(store, outcome["run_id"])
-    return outcome
+) -> Document | State[Any]:
+    """Train one experiment; metrics, samples and checkpoints go to the store. Returns how the run ended.
+
+    Args:
+        experiment: A recipe, FILE.yaml, module:function, or an experiment as JSON.
+        store: Where results go: a folder or s3://bucket/prefix.
+        on: inline, local, or the address of a cluster, http://HEAD:8265.
+        overrides: Fields to replace, dotted: {"train.steps": 500, "gan.lr_ratio": 2}.
+        run_id: Go on with this run instead of starting one.
+    """
+    run_id = run_id or begin_run(resolve(experiment, overrides), store, on)
+    trained = train_run(run_id, store, on)
+    show_samples(store, trained)
+    return failed(store, trained) or trained
 
 
-@flow(name="sweep", description="Search the experiment's space; collapsed trials are recognised and stopped.")
+@flow(name="sweep", flow_run_name=title, description="Search an experiment's space; collapsed trials are stopped.")
 def sweep(
     experiment: str | Document,
     store: str,
-    trials: int = 12,
-    sampler: str = "tpe",
+    trials: Trials = 12,
+    sampler: Sampler = "tpe",
     on: str = "local",
     overrides: Document | None = None,
     sweep_id: str | None = None,
 ) -> Document:
-    """Sweep, show the table of trials, and return it with the best one."""
-    result = run_trials(resolve(experiment, overrides), store, trials, sampler, on, sweep_id)
-    show_trials(result)
-    return result
+    """Search the experiment's space; fails only where no trial completes. Returns the trials and the best of them.
+
+    Args:
+        experiment: A recipe with a search space, FILE.yaml, module:function, or an experiment as JSON.
+        store: Where results go: a folder or s3://bucket/prefix.
+        trials: Trials in all.
+        sampler: Optuna's sampler.
+        on: local, or auto inside a job of a cluster.
+        overrides: Fields to replace, dotted: {"train.steps": 500}.
+        sweep_id: Go on with this sweep until it has so many trials.
+    """
+    chosen = resolve(experiment, overrides)
+    swept = run_trials(sweep_id or begin_sweep(), chosen, store, trials, sampler, on)
+    show_trials(chosen["name"], swept)
+    return swept
 
 
-@flow(name="sweep-then-train", description="Sweep, then train the winner data-parallel.")
+@flow(name="sweep-then-train", flow_run_name=title, description="Sweep, then train the winner data-parallel.")
 def sweep_then_train(
     experiment: str | Document,
     store: str,
-    trials: int = 12,
-    sampler: str = "tpe",
+    trials: Trials = 12,
+    sampler: Sampler = "tpe",
     on: str = "local",
     overrides: Document | None = None,
     winner: Document | None = None,
-) -> Document:
-    """Sweep, train the winner with the `winner` overrides (its budget, its workers), and return both."""
+) -> Document | State[Any]:
+    """Sweep, then train the winner with a budget and workers of its own. Returns the sweep and how the run ended.
+
+    Args:
+        experiment: A recipe with a search space, FILE.yaml, module:function, or an experiment as JSON.
+        store: Where results go: a folder or s3://bucket/prefix.
+        trials: Trials in all.
+        sampler: Optuna's sampler.
+        on: local, or auto inside a job of a cluster.
+        overrides: Fields to replace in every trial, dotted: {"train.steps": 500}.
+        winner: Fields to replace in the winner: {"train.steps": 5000, "scale.workers": 2}.
+    """
     chosen = resolve(experiment, overrides)
-    swept = run_trials(chosen, store, trials, sampler, on)
-    show_trials(swept)
-    best = parse(chosen).override({**swept["best"]["params"], "name": "winner", **(winner or {})})
-    trained = train_run(
-        best.document(), store, on, labels={"sweep": swept["sweep_id"], "trial": swept["best"]["number"]}
-    )
-    show_grid(store, trained["run_id"])
-    return {"sweep": swept, "run": trained}
-
-
-@task(name="sweep trials")
-def run_trials(
-    experiment: Document, store: str, trials: int, sampler: str, on: str, sweep_id: str | None = None
-) -> Document:
-    """The sweep itself, to its last trial."""
-    result = run_sweep(
-        parse(experiment),
-        store,
-        trials=trials,
-        sampler=sampler,
-        on=on,
-        sweep_id=sweep_id,
-        progress=tell_trial,
-    )
-    return vars(result)
-
-
-@task(name="train run")
-def train_run(
-    experiment: Document, store: str, on: str, run_id: str | None = None, labels: Document | None = None
-) -> Document:
-    """One run, from its last checkpoint where it has one."""
-    chosen = parse(experiment)
-    job = submit(chosen, store, on, run_id=run_id, **(labels or {}))
-    outcome = job.wait(of_run(chosen.name))
-    tell(Event(chosen.name, 1.0, outcome.state, end=True))
-    return vars(outcome)
+    swept = run_trials(begin_sweep(), chosen, store, trials, sampler, on)
+    show_trials(chosen["name"], swept)
+    best = swept["best"]
+    final = parse(chosen).override({**best["params"], "name": "winner", **(winner or {})}).document()
+    labels = {"sweep": swept["sweep_id"], "trial": best["number"]}
+    trained = train_run(begin_run(final, store, on, labels), store, on)
+    show_samples(store, trained)
+    return failed(store, trained) or {"sweep": swept, "run": trained}
 
 
 def resolve(experiment: str | Document, overrides: Document | None) -> Document:
@@ -110,33 +122,14 @@ def resolve(experiment: str | Document, overrides: Document | None) -> Document:
     return chosen.override(overrides or {}).document()
 
 
-def show_trials(result: Document) -> None:
-    """The trials as a table in Prefect's UI."""
-    rows = [
-        {
-            "trial": t["number"],
-            "state": t["state"],
-            "verdict": t["verdict"].get("kind"),
-            **t["params"],
-            **t["figures"],
-        }
-        for t in result["trials"]
-    ]
-    create_table_artifact(rows, key="trials", description=f"Trials of sweep {result['sweep_id']}")
-
-
-def show_grid(store: str, run_id: str) -> None:
-    """The last sample grid as a picture in Prefect's UI."""
-    objects = open_objects(store)
-    samples = Run(objects, run_id).samples()
-    if samples:
-        step, key = samples[-1]
-        picture = base64.b64encode(objects.get(key)).decode()
-        create_image_artifact(
-            f"data:image/png;base64,{picture}", key="samples", description=f"Run {run_id}, step {step}"
-        )
-
-
-def tell_trial(beat: Document) -> None:
-    """Pass a sweep's progress on to whoever listens."""
-    tell(Event(**beat))
+def failed(store: str, outcome: Document) -> State[Any] | None:
+    """The state of a flow whose run collapsed, diverged or failed, with the reason; None for one that completed."""
+    if outcome["state"] == "completed":
+        return None
+    sealed = Run(open_objects(store), outcome["run_id"]).sealed() or {}
+    evidence = ", ".join(
+        f"{e['signal']} {cell(e['value'])} (bound {cell(e['threshold'])})" for e in sealed.get("evidence") or []
+    )
+    why = sealed.get("error") or " · ".join(filter(None, [sealed.get("verdict"), evidence, sealed.get("remedy")]))
+    reason = f"run {outcome['run_id']} ended {outcome['state']} at step {outcome['step']}: {why}"
+    return Failed(message=reason, data=RunFailed(reason))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from gans.convolution import Collapse, Double, Expand
+from gans.convolution import Collapse, Double, Expand, Halve
 from gans.nn import Norm, Reshape, levels, normalisation, weighted
-import itertools
 
 
 def mlp(
@@ -67,7 +67,7 @@ def conv_discriminator(shape: tuple[int, ...], width: int, norm: Norm) -> nn.Mod
     """DCGAN's discriminator: (N, C, S, S) → (N,) logits; LeakyReLU, a norm on every layer but the input."""
     channels, size, _ = shape
     widths = [width * 2**i for i in range(levels(size))]
-    layers: list[nn.Module] = [weighted(nn.Conv2d(channels, widths[0], 4, 2, 1), norm), LeakyReLU()]
+    layers: list[nn.Module] = [weighted(Halve(channels, widths[0]), norm), LeakyReLU()]
     for a, b in itertools.pairwise(widths):
         down = weighted(nn.Conv2d(a, b, 4, 2, 1, bias=norm != "batch"), norm)
         layers += [down, normalisation(norm, b), LeakyReLU()]

@@ -17,8 +17,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from orchestrator.errors import ResourceError
+from orchestrator.errors import NotFound, ResourceError
 from orchestrator.experiment import Scale
 
 QUIET = {
@@ -28,6 +29,8 @@ QUIET = {
     "RAY_DEDUP_LOGS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -92,14 +95,19 @@ def connected(on: str = "local") -> Iterator[Capacity]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        options: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if on == "local":
             capacity = local_capacity()
             options |= {"num_cpus": int(capacity.cpus), "include_dashboard": True, "dashboard_port": 0}
             if folder := os.environ.get("GANCTL_RAY_TMP"):
                 options["_temp_dir"] = folder
         options["runtime_env"] = {"env_vars": _worker_environment()}
-        ray.init(address=on, **options)
+        try:
+            ray.init(address=on, **options)
+        except ConnectionError as error:
+            raise NotFound(
+                "--on auto: this process is not in a Ray cluster; use --on local, or --on http://HEAD:8265"
+            ) from error
         try:
             yield _capacity()
         finally:
@@ -131,7 +139,7 @@ def _secure() -> None:
         file.write(secrets.token_hex(32))
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": path}
     if "ray" in sys.modules:
-        from ray._raylet import AuthenticationTokenLoader, Config
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
         Config.initialize("")
         AuthenticationTokenLoader.instance().reset_cache()

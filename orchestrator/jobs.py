@@ -29,7 +29,7 @@ def connect(address: str, objects: Objects) -> JobSubmissionClient:
 
     Raises NotFound where no Ray answers, ConfigError where the cluster cannot see the store or wants a token.
     """
-    if objects.local_path("") is not None and urlsplit(address).hostname not in HERE:
+    if objects.local_path("runs") is not None and urlsplit(address).hostname not in HERE:
         raise ConfigError(
             f"store {objects.url} is a folder of this machine, which {address} cannot see: use s3://"
         )

@@ -8,12 +8,12 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Protocol
 
 from orchestrator.cluster import Capacity, connected
-from orchestrator.errors import AlreadyExists, ConfigError, RunFailed
+from orchestrator.errors import AlreadyExists, ConfigError, RunFailed, StoreError
 from orchestrator.experiment import Experiment, parse
 from orchestrator.preflight import check
 from orchestrator.store.ids import new_id
@@ -133,17 +133,20 @@ class RayJob:
     def wait(self, progress: Progress | None = None) -> Outcome:
         run = Run(self.objects, self.run_id)
         experiment = parse(run.document()["experiment"])
-        with connected(self.on) as capacity:
+        with (
+            tempfile.TemporaryDirectory(prefix="ganctl-train-") as scratch,
+            connected(self.on) as capacity,
+            _watched(run, progress),
+        ):
             capacity.require(experiment.scale)
-            with _watched(run, progress):
-                _fit(experiment, self.objects, self.run_id, capacity)
+            _fit(experiment, self.objects, self.run_id, capacity, scratch)
         return _ended(run)
 
     def stop(self) -> None:
         raise RunFailed("a run on a Ray of our own is stopped by Ctrl-C")
 
 
-def _fit(experiment: Experiment, objects: Objects, run_id: str, capacity: Capacity) -> None:
+def _fit(experiment: Experiment, objects: Objects, run_id: str, capacity: Capacity, scratch: str) -> None:
     """Run Ray Train to the end; its own storage is scratch, since checkpoints and metrics are in our store."""
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -151,32 +154,32 @@ def _fit(experiment: Experiment, objects: Objects, run_id: str, capacity: Capaci
     scale = experiment.scale
     gpus = capacity.gpus_for(scale)
     resources = {"CPU": scale.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
-    with tempfile.TemporaryDirectory(prefix="ganctl-train-") as scratch:
-        trainer = TorchTrainer(
-            train_worker,
-            train_loop_config={"store": objects.url, "run_id": run_id},
-            torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=scale.workers, use_gpu=bool(gpus), resources_per_worker=resources
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"store": objects.url, "run_id": run_id},
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=scale.workers, use_gpu=bool(gpus), resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=run_id,
+            storage_path=scratch,
+            failure_config=ray.train.FailureConfig(
+                max_failures=scale.max_failures,
+                controller_failure_limit=3,  # type: ignore[call-arg] # of Train V2
             ),
-            run_config=ray.train.RunConfig(
-                name=run_id,
-                storage_path=scratch,
-                failure_config=ray.train.FailureConfig(
-                    max_failures=scale.max_failures, controller_failure_limit=3
-                ),
-            ),
-        )
-        try:
-            with _interruptible():
-                trainer.fit()
-        except Exception as error:  # Ray's own, around what a worker raised
-            run = Run(objects, run_id)
-            if run.sealed() is None:
-                said = (run.live() or {}).get("error") or " ".join(str(error).split())[:300]
-                raise RunFailed(
-                    f"run {run_id} was cut off ({said}); `ganctl train --resume {run_id}` goes on"
-                ) from error
+        ),
+    )
+    try:
+        with _interruptible():
+            trainer.fit()
+    except Exception as error:  # Ray's own, around what a worker raised
+        run = Run(objects, run_id)
+        if run.sealed() is None:
+            said = (run.live() or {}).get("error") or " ".join(str(error).split())[:300]
+            raise RunFailed(
+                f"run {run_id} was cut off ({said}); `ganctl train --resume {run_id}` goes on"
+            ) from error
 
 
 def _ended(run: Run) -> Outcome:
@@ -189,7 +192,7 @@ def _ended(run: Run) -> Outcome:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C is a KeyboardInterrupt. Ray Train aborts its workers and then leaves with exit code 0; its handler stays."""
+    """Make Ctrl-C a KeyboardInterrupt: Ray Train aborts its workers, then exits with 0; and its handler stays."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -233,6 +236,6 @@ def _watched(run: Run, progress: Progress | None) -> Iterator[None]:
 
 def _watch(run: Run, progress: Progress, done: threading.Event) -> None:
     while not done.wait(POLL_SECONDS):
-        beat = run.live()
-        if beat is not None:
-            progress(beat)
+        with suppress(StoreError):  # the workers meet it, too, and say so
+            if (beat := run.live()) is not None:
+                progress(beat)

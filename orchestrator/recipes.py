@@ -23,6 +23,7 @@ from gans.families.vanilla import Vanilla
 from gans.families.wgan import WGAN
 from gans.families.wgan_gp import WGANGP
 from gans.options import Train
+from gans.schedule import Cosine
 from orchestrator.errors import ConfigError, NotFound
 from orchestrator.experiment import Experiment, from_yaml
 from orchestrator.sweep.space import Choice, Distribution, Int, LogUniform, Space
@@ -131,20 +132,30 @@ def r3gan_digits() -> Experiment:
     """Relativistic pairing with R1 and R2 on residual networks, 16 px digits."""
     return Experiment(
         name="r3gan.digits",
-        gan=R3GAN(width=16, lr_g=1e-3, r1=0.1, r2=0.1),
+        gan=R3GAN(
+            width=16,
+            lr_g=Cosine(start=1e-3, end=2e-4),
+            lr_ratio=5.0,
+            betas=(0.0, 0.99),
+            r1=3.0,
+            r2=3.0,
+        ),
         data=Digits(size=16),
-        train=Train(steps=1500, batch=64, evaluate_every=500, sample_every=500),
+        train=Train(steps=2000, batch=64, evaluate_every=500, sample_every=500),
         search=balance(),
     )
 
 
 def cyclegan_digits() -> Experiment:
-    """Unpaired translation between two domains made from the digits."""
+    """Unpaired translation between two domains made from the digits: as they are, and inverted with a shadow.
+
+    Without the identity loss, which fights a map that inverts contrast.
+    """
     return Experiment(
         name="cyclegan.digits",
-        gan=CycleGAN(),
+        gan=CycleGAN(width=8, width_d=16, blocks=2, lr_g=1e-3, identity=0.0),
         data=DigitDomains(size=16),
-        train=Train(steps=1500, batch=16, evaluate_every=500, sample_every=250, sample_grid=32),
+        train=Train(steps=1200, batch=16, evaluate_every=300, sample_every=300, sample_grid=32),
     )
 
 

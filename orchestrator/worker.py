@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +18,19 @@ import torch
 from gans.checkpoint import pack, spec_document, unpack
 from gans.data.base import Dataset
 from gans.data.views import imitated
-from gans.errors import GanctlError
+from gans.errors import ConfigError, DataError
 from gans.health import Monitor
 from gans.loop import Tick, train
 from gans.metrics import Evaluator, SampleProbe, extractor_for
 from gans.pictures import encode, picture_of
 from gans.sync import Alone, Sync
+from orchestrator.errors import GanctlError, StoreError
 from orchestrator.experiment import Experiment, parse
 from orchestrator.store.extractors import StoreCache
 from orchestrator.store.files import files_for
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
-from orchestrator.store.writer import RunWriter
+from orchestrator.store.writer import RunWriter, newest_attempt
 
 PROBE_ROWS = 512
 
@@ -65,8 +66,8 @@ def work(
 ) -> Outcome:
     """Run (or resume) run `run_id`, announced in the store, as rank `sync.rank`. Returns how it ended.
 
-    A run that fails for a reason the person can mend is sealed as failed; any other exception leaves it unsealed,
-    to be resumed by the same call.
+    A run whose experiment or data are wrong is sealed as failed; any other exception, a store out of reach among them,
+    leaves it unsealed, to be resumed by the same call.
     """
     objects = open_objects(store_url)
     experiment = parse(Run(objects, run_id).document()["experiment"])
@@ -74,7 +75,7 @@ def work(
     try:
         with threads(int(max(1.0, experiment.scale.cpus_per_worker))):
             return rank.run(on_tick)
-    except GanctlError as error:
+    except (ConfigError, DataError) as error:
         rank.abandon("failed", error)
         raise
     except BaseException as error:
@@ -210,10 +211,14 @@ class Rank:
 
     def interrupted(self, error: BaseException) -> None:
         """Leave the run resumable, with what stopped it in its heartbeat."""
-        if self.writer is not None:
-            self.writer.flush()
-            trace = "".join(traceback.format_exception(error))[-4000:]
-            self.writer.heartbeat(force=True, state="interrupted", error=repr(error), traceback=trace)
+        if self.writer is None:
+            return
+        said = str(error) if isinstance(error, GanctlError) else repr(error)
+        trace = "".join(traceback.format_exception(error))[-4000:]
+        with suppress(StoreError):  # `error` says it already, where the store is what failed
+            if newest_attempt(self.objects, self.run_id) == self.writer.attempt:
+                self.writer.flush()
+                self.writer.heartbeat(force=True, state="interrupted", error=said, traceback=trace)
 
 
 def outcome_of(run: Run) -> Outcome:

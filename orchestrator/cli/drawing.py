@@ -27,9 +27,13 @@ def drawing(quiet: bool = False) -> Iterator[None]:
         TimeElapsedColumn(),
         TextColumn("{task.description}", style="dim"),
     )
-    with Progress(*columns, console=errors, transient=False) as progress:
+    progress = Progress(*columns, console=errors)
+    try:
         with listening(Lines(progress, errors.is_terminal)):
             yield
+    finally:
+        if progress.tasks:  # else it was never started
+            progress.stop()
 
 
 class Lines:
@@ -46,6 +50,8 @@ class Lines:
             self._draw(event)
 
     def _draw(self, event: Event) -> None:
+        if not self._tasks:
+            self._progress.start()
         if event.label not in self._tasks:
             self._tasks[event.label] = self._progress.add_task(
                 "", total=1.0, label=event.label, visible=self._live

@@ -85,10 +85,10 @@ def sweep(
         list[str] | None,
         typer.Argument(help="Overrides, and distributions: lr_ratio='loguniform(0.1,10)' train.steps=500."),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials in all.")] = 12,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials in all; 12 unless said.")] = None,
     sampler: Annotated[
-        str, typer.Option(help="Optuna's sampler: tpe, random, cmaes, qmc, gp, nsgaii.")
-    ] = "tpe",
+        str | None, typer.Option(help="Optuna's sampler: tpe (unless said), random, cmaes, qmc, gp, nsgaii.")
+    ] = None,
     on: On = "local",
     data: Data = None,
     resume: Annotated[
@@ -146,7 +146,9 @@ def demo(
         say("Starting: Prefect, Ray and PyTorch take a few seconds.", quiet=as_json)
         quiet_prefect()
         from flows.jobs import sweep_then_train
+        from flows.local import start_temporary_server
 
+        start_temporary_server()
         winner = {
             "train.steps": steps,
             "train.evaluate_every": 500,
@@ -171,27 +173,20 @@ def serve(
     recipe: Annotated[str, typer.Argument(help="A recipe, FILE.yaml, or package.module:function.")],
     overrides: Words = None,
     cron: Annotated[str | None, typer.Option(help="When to run, as cron: '0 3 * * *'.")] = None,
+    timezone: Annotated[str, typer.Option(help="Time zone of --cron, e.g. Europe/Berlin.")] = "UTC",
     flow: Annotated[str, typer.Option(help="train, sweep, or sweep-then-train.")] = "train",
     on: On = "local",
     store: StoreOption = STORE,
 ) -> None:
     """Serve a flow to the Prefect server of PREFECT_API_URL: on a cron, and on demand from its UI."""
-    from orchestrator.errors import ConfigError
     from orchestrator.store.objects import open_objects
 
     experiment = choose(recipe, overrides or [], None, {})
-    if "PREFECT_API_URL" not in os.environ:
-        raise ConfigError(
-            "PREFECT_API_URL names no Prefect server: start one with `prefect server start`, then "
-            "`export PREFECT_API_URL=http://127.0.0.1:4200/api`"
-        )
-    quiet_prefect()
-    from flows.deploy import FLOWS, serve_flow
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    from flows.deploy import serve_flow
 
-    if flow not in FLOWS:
-        raise ConfigError(f"--flow {flow!r}: allowed are {', '.join(FLOWS)}")
-    say(f"serving {flow} of {experiment.name}" + (f" at {cron!r}" if cron else "") + "; Ctrl-C ends it")
-    serve_flow(flow, experiment.document(), open_objects(store).url, on, cron)
+    parameters = {"experiment": experiment.document(), "store": open_objects(store).url, "on": on}
+    serve_flow(flow, parameters, experiment.name, cron, timezone)
 
 
 def choose(recipe: str, words: list[str], data: str | None, extra: dict[str, Any]) -> Any:

@@ -12,6 +12,7 @@ import logging
 import os
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,17 @@ from orchestrator.cluster import Capacity, connected, local_capacity
 from orchestrator.errors import AlreadyExists, ConfigError, NotFound, RunFailed
 from orchestrator.experiment import Experiment, parse
 from orchestrator.launch import Progress
+from orchestrator.preflight import check
 from orchestrator.store.documents import decode, encode
 from orchestrator.store.ids import check_id, new_id
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
-from orchestrator.sweep.ledger import Ledger, open_ledger
+from orchestrator.sweep.ledger import Direction, Ledger, check_sampler, open_ledger
 from orchestrator.sweep.trial import trial_of
 
 OBJECTIVE = "fid"
+TRIALS, SAMPLER = 12, "tpe"
+DIRECTIONS: list[Direction] = ["minimize"]
 
 
 @dataclass(frozen=True)
@@ -53,39 +57,59 @@ def run_sweep(
     experiment: Experiment,
     store: str,
     *,
-    trials: int = 12,
-    sampler: str = "tpe",
+    trials: int | None = None,
+    sampler: str | None = None,
     on: str = "local",
     sweep_id: str | None = None,
     progress: Progress | None = None,
 ) -> SweepResult:
     """Sweep `experiment.search` with `trials` trials, or carry on with `sweep_id` until there are that many.
 
-    Raises ConfigError where there is nothing to search, ResourceError where no trial fits.
+    `trials`, `sampler`: by default those that the sweep was begun with, 12 and "tpe" for a new one. Nothing is
+    written where no trial could begin: ConfigError, DataError, ResourceError, StoreError. Raises RunFailed where no
+    trial completed.
     """
     objects = open_objects(store)
-    single = experiment.model_copy(update={"scale": experiment.scale.model_copy(update={"workers": 1})})
+    check_sampler(sampler or SAMPLER, DIRECTIONS)
+    if on not in ("local", "auto"):
+        raise ConfigError(
+            f"--on {on!r}: a sweep runs on local, a Ray of its own, or auto, the cluster it is in"
+        )
+    if sweep_id is None or not objects.exists(sweep_key(sweep_id, "sweep.json")):
+        first = {"trials": trials or TRIALS, "sampler": sampler or SAMPLER}
+        sweep_id = _announce(objects, experiment, sweep_id or new_id(), first, on)
+    begun = read_sweep(objects, sweep_id)
+    single = _single(parse(begun["experiment"]))
+    if on == "local":
+        local_capacity().require(single.scale)
+    prepare(single, objects)
+    with (
+        tempfile.TemporaryDirectory(prefix="ganctl-tune-") as scratch,
+        connected(on) as capacity,
+        open_sweep_ledger(objects, sweep_id, sampler or begun["sampler"], single.seed) as ledger,
+    ):
+        _tune(single, objects.url, sweep_id, ledger, trials or begun["trials"], capacity, progress, scratch)
+        return _finish(objects, sweep_id, ledger)
+
+
+def _announce(objects: Objects, experiment: Experiment, sweep_id: str, first: dict[str, Any], on: str) -> str:
+    """Write sweep.json, unless no trial could begin. Returns the id."""
     if not experiment.search.root:
         raise ConfigError(
             f"{experiment.name} names no search space: give one, for instance lr_ratio='loguniform(0.1,10)'"
         )
-    if on == "local":
-        local_capacity().require(single.scale)
-    sweep_id = sweep_id or new_id()
-    try:
-        document = {"id": sweep_id, "created": time.time(), "trials": trials, "sampler": sampler}
+    check(_single(experiment), objects, on)
+    document = {"id": sweep_id, "created": time.time(), **first}
+    with suppress(AlreadyExists):  # begun elsewhere a moment ago
         objects.create(
             sweep_key(sweep_id, "sweep.json"), encode(document | {"experiment": experiment.document()})
         )
-    except AlreadyExists:
-        single = parse(read_sweep(objects, sweep_id)["experiment"])
-    prepare(single, objects)
-    with (
-        connected(on) as capacity,
-        open_sweep_ledger(objects, sweep_id, sampler, experiment.seed) as ledger,
-    ):
-        _tune(single, objects.url, sweep_id, ledger, trials, capacity, progress)
-        return _finish(objects, sweep_id, ledger)
+    return sweep_id
+
+
+def _single(experiment: Experiment) -> Experiment:
+    """The experiment as a trial trains it: on one worker."""
+    return experiment.model_copy(update={"scale": experiment.scale.model_copy(update={"workers": 1})})
 
 
 def read_sweep(objects: Objects, sweep_id: str) -> dict[str, Any]:
@@ -118,7 +142,7 @@ def open_sweep_ledger(objects: Objects, sweep_id: str, sampler: str, seed: int) 
     in a folder of this machine."""
     beside = objects.local_path(sweep_key(sweep_id, "journal.log"))
     elsewhere = os.environ.get("GANCTL_LEDGER") or str(Path.home() / ".ganctl" / "sweeps" / f"{sweep_id}.log")
-    return open_ledger(beside or elsewhere, sweep_id, ["minimize"], sampler, seed)
+    return open_ledger(beside or elsewhere, sweep_id, DIRECTIONS, sampler, seed)
 
 
 def _tune(
@@ -129,6 +153,7 @@ def _tune(
     trials: int,
     capacity: Capacity,
     progress: Progress | None,
+    scratch: str,
 ) -> None:
     """Run what remains of `trials` under Ray Tune, as many at once as fit."""
     from ray import tune
@@ -143,30 +168,31 @@ def _tune(
     if gpus := capacity.gpus_for(experiment.scale):
         resources["GPU"] = gpus
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="ganctl-tune-") as scratch:
-        tuner = tune.Tuner(
-            tune.with_resources(trial_of(experiment.document(), store, sweep_id, OBJECTIVE), resources),
-            tune_config=tune.TuneConfig(
-                search_alg=LedgerSearch(ledger, experiment.search, trials),
-                num_samples=remaining,
-                max_concurrent_trials=capacity.concurrent(experiment.scale),
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name=sweep_id,
-                storage_path=scratch,
-                verbose=0,
-                callbacks=[Telling(trials, trials - remaining, progress)],
-                failure_config=tune.FailureConfig(max_failures=0),
-            ),
-        )
-        tuner.fit()
+    tuner = tune.Tuner(
+        tune.with_resources(trial_of(experiment.document(), store, sweep_id, OBJECTIVE), resources),
+        tune_config=tune.TuneConfig(
+            search_alg=LedgerSearch(ledger, experiment.search, trials),
+            num_samples=remaining,
+            max_concurrent_trials=capacity.concurrent(experiment.scale),
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=sweep_id,
+            storage_path=scratch,
+            verbose=0,
+            callbacks=[Telling(trials, trials - remaining, progress)],
+            failure_config=tune.FailureConfig(max_failures=0),
+        ),
+    )
+    tuner.fit()
 
 
 def _finish(objects: Objects, sweep_id: str, ledger: Ledger) -> SweepResult:
     """Read back what every trial came to, store it as Parquet, and find the best."""
     rows = [_row(objects, told) for told in ledger.table() if told["state"] not in ("WAITING", "RUNNING")]
-    table = pa.Table.from_pylist([_flat(row) for row in rows])
+    flat = [_flat(row) for row in rows]
+    columns = dict.fromkeys(name for row in flat for name in row)  # a pruned trial has no figures
+    table = pa.table({name: _column([row.get(name) for row in flat]) for name in columns})
     sink = io.BytesIO()
     pq.write_table(table, sink)
     objects.put(sweep_key(sweep_id, "trials.parquet"), sink.getvalue())
@@ -175,8 +201,16 @@ def _finish(objects: Objects, sweep_id: str, ledger: Ledger) -> SweepResult:
         ends = ", ".join(f"trial {r['number']} {r['verdict'].get('kind') or r['reason']}" for r in rows)
         raise RunFailed(f"sweep {sweep_id}: no trial completed ({ends}); widen the space or the budget")
     best = min(completed, key=lambda row: row["objective"])
-    floor = next((row["floor"] for row in rows if row["floor"]), {})
+    floor: dict[str, float] = next((row["floor"] for row in rows if row["floor"]), {})
     return SweepResult(sweep_id, rows, best, floor)
+
+
+def _column(values: list[Any]) -> pa.Array:
+    """One type a column: text where a choice is among values of several."""
+    kinds = {
+        float if isinstance(v, int) and not isinstance(v, bool) else type(v) for v in values if v is not None
+    }
+    return pa.array(values if len(kinds) <= 1 else [None if v is None else str(v) for v in values])
 
 
 def _row(objects: Objects, told: dict[str, Any]) -> dict[str, Any]:

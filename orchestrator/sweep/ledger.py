@@ -205,7 +205,7 @@ def open_ledger(
     `directions`: "minimize" or "maximize" for each objective. Raises ConfigError for an unknown sampler or other
     directions than the study was begun with, StoreError where it cannot be opened or another driver has it open.
     """
-    _check(sampler, directions)
+    check_sampler(sampler, directions)
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces each study on stderr
     target = os.fspath(path_or_url)
     storage, lock = (_database(target), None) if "://" in target else _journal(Path(target))
@@ -226,7 +226,8 @@ def open_ledger(
         raise
 
 
-def _check(sampler: str, directions: Sequence[Direction]) -> None:
+def check_sampler(sampler: str, directions: Sequence[Direction]) -> None:
+    """Raise ConfigError for an unknown sampler, or directions that it cannot search in."""
     if sampler not in SAMPLERS:
         nearest = get_close_matches(sampler, SAMPLERS, n=1)
         hint = f"; did you mean `{nearest[0]}`?" if nearest else ";"

@@ -19,13 +19,18 @@ def trial_of(
         from ray import tune
 
         from gans.loop import Tick
+        from orchestrator.errors import ConfigError, DataError
         from orchestrator.experiment import parse
         from orchestrator.launch import announce_run
         from orchestrator.store.objects import open_objects
         from orchestrator.worker import work
 
         number, params = config["trial"], config["params"]
-        chosen = parse(experiment).override({**params, "name": f"trial {number}", "scale.workers": 1})
+        try:
+            chosen = parse(experiment).override({**params, "name": f"trial {number}", "scale.workers": 1})
+        except ConfigError as error:
+            tune.report({"state": "failed", "reason": str(error)})
+            return
         run_id = announce_run(open_objects(store), chosen, sweep=sweep_id, trial=number, params=params)
         told = 0.0
 
@@ -34,10 +39,14 @@ def trial_of(
             scored = (tick.evaluation or {}).get(objective)
             if tick.ended is None and (scored is not None or time.monotonic() - told > REPORT_SECONDS):
                 told = time.monotonic()
-                beat = {"step": tick.step, "progress": tick.progress, "state": "running"}
+                beat = {"step": tick.step, "progress": tick.progress, "state": "running", "run_id": run_id}
                 tune.report(beat | ({"objective": scored} if scored is not None else {}))
 
-        outcome = work(store, run_id, on_tick=report)
+        try:
+            outcome = work(store, run_id, on_tick=report)
+        except (ConfigError, DataError) as error:
+            tune.report({"state": "failed", "reason": str(error), "run_id": run_id})
+            return
         figures = outcome.figures
         tune.report(
             {

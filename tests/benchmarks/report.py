@@ -20,7 +20,9 @@ class Report:
     ) -> None:
         """A figure; without a target it is information."""
         ok = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
-        bounds = [f"{sign} {bound:g}" for sign, bound in (("≥", at_least), ("≤", at_most)) if bound is not None]
+        bounds = [
+            f"{sign} {bound:g}" for sign, bound in (("≥", at_least), ("≤", at_most)) if bound is not None
+        ]
         verdict = ("ok" if ok else "short") if bounds else ""
         shown = f"{value:.4g}{' ' if unit else ''}{unit}"
         print(f"{name:<40} {shown:<18} {', '.join(bounds):<10} {verdict}".rstrip(), flush=True)

@@ -1,0 +1,104 @@
+"""The steps of a flow: tasks that may be tried again. A second try goes on with the same run or sweep.
+
+They know nothing of schedules, nor of what a failed run means to the flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect import State, Task, task
+from prefect.client.schemas.objects import TaskRun
+from prefect.logging import get_run_logger
+from prefect.states import get_state_exception
+
+from orchestrator.errors import AlreadyExists, ConditionalWritesMissing, RunFailed, StoreError
+from orchestrator.experiment import parse
+from orchestrator.launch import submit
+from orchestrator.progress import Event, of_run, tell
+from orchestrator.store.ids import new_id
+from orchestrator.store.objects import open_objects
+from orchestrator.store.reader import Run
+from orchestrator.sweep.driver import run_sweep
+from orchestrator.worker import outcome_of
+
+Document = dict[str, Any]
+RetryCondition = Callable[[Task[..., Any], TaskRun, State[Any]], bool]
+
+DELAYS = [10.0, 60.0]  # seconds before the second and the third try
+
+
+class CutOff(RunFailed):
+    """A run stopped before its end, with its last checkpoint in the store: the same run can go on."""
+
+
+def only_after(*errors: type[Exception]) -> RetryCondition:
+    """Whether a task failed for one of `errors`, which may pass; what is wrong with the store itself will not."""
+
+    def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+        error = get_state_exception(state)
+        return isinstance(error, errors) and not isinstance(error, AlreadyExists | ConditionalWritesMissing)
+
+    return may_pass
+
+
+# The ids are kept as results, so that a flow run that is retried as a whole goes on with its run or sweep, too.
+@task(name="begin run", persist_result=True, result_serializer="json")
+def begin_run(experiment: Document, store: str, on: str, labels: Document | None = None) -> str:
+    """Hand over a new run of `experiment` and return its id. Raises what `submit` raises."""
+    return submit(parse(experiment), store, on, **(labels or {})).run_id
+
+
+@task(name="begin sweep", persist_result=True, result_serializer="json")
+def begin_sweep() -> str:
+    """The id of a new sweep."""
+    return new_id()
+
+
+@task(
+    name="train run",
+    task_run_name="train {run_id}",
+    retries=len(DELAYS),
+    retry_delay_seconds=DELAYS,
+    retry_condition_fn=only_after(CutOff, StoreError, OSError),
+)
+def train_run(run_id: str, store: str, on: str) -> Document:
+    """Run `run_id` to its end, from its last checkpoint where it has one, and return how it ended."""
+    run = Run(open_objects(store), run_id)
+    document = run.document()
+    if run.sealed() is None:
+        get_run_logger().info("run %s of %s on %s, results in %s", run_id, document["name"], on, store)
+        try:
+            submit(parse(document["experiment"]), store, on, run_id=run_id).wait(of_run(document["name"]))
+        except RunFailed as error:
+            if run.sealed() is None:
+                raise CutOff(str(error)) from error
+            raise
+    outcome = outcome_of(run)
+    tell(Event(document["name"], 1.0, outcome.state, end=True))
+    return vars(outcome)
+
+
+@task(
+    name="sweep trials",
+    task_run_name="sweep {sweep_id}",
+    retries=len(DELAYS),
+    retry_delay_seconds=DELAYS,
+    retry_condition_fn=only_after(StoreError, OSError),
+)
+def run_trials(
+    sweep_id: str, experiment: Document, store: str, trials: int, sampler: str, on: str
+) -> Document:
+    """Sweep `sweep_id` until it has `trials` trials. Raises RunFailed where none of them completed."""
+    get_run_logger().info("sweep %s of %s on %s, results in %s", sweep_id, experiment["name"], on, store)
+    result = run_sweep(
+        parse(experiment),
+        store,
+        trials=trials,
+        sampler=sampler,
+        on=on,
+        sweep_id=sweep_id,
+        progress=lambda beat: tell(Event(**beat)),
+    )
+    return vars(result)

@@ -1,0 +1,124 @@
+"""Ray for tests: an instance of our own in this process, and a head of its own that takes jobs over HTTP.
+
+Each has its own folder below /tmp, since a Unix socket's path has at most 107 bytes, and its own ports.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.ceph import free_port
+from tests.support.guard import end, environment, lives
+
+HEAD = "GANCTL_TEST_RAY_HEAD"
+
+
+@contextmanager
+def restored_environment() -> Iterator[None]:
+    """Undo whatever changes `os.environ` meanwhile."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def short_folder() -> Iterator[str]:
+    """A temporary folder with a short path."""
+    folder = tempfile.mkdtemp(prefix="gr-", dir="/tmp")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """One Ray of our own for all of a module: every `--on local` in this process finds it started."""
+    from orchestrator.cluster import connected
+
+    with restored_environment(), short_folder() as folder:
+        os.environ.pop("RAY_ADDRESS", None)
+        os.environ["GANCTL_RAY_TMP"] = folder
+        with connected("local"):
+            yield
+
+
+@dataclass(frozen=True)
+class RayHead:
+    """A one-node cluster: the address of its Jobs API, and what its clients need in their environment."""
+
+    address: str
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def ray_head() -> Iterator[RayHead]:
+    """A real `ray start --head` behind a token; this process knows the token meanwhile."""
+    from ray._private.authentication_test_utils import reset_auth_token_state
+
+    port, marker = free_port(), uuid.uuid4().hex
+    client = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with restored_environment(), short_folder() as folder:
+        os.environ.pop("RAY_ADDRESS", None)
+        os.environ.update(client)
+        reset_auth_token_state()
+        words = {
+            "--port": free_port(),
+            "--dashboard-port": port,
+            "--dashboard-agent-listen-port": free_port(),
+            "--temp-dir": folder,
+            "--num-cpus": 2,
+        }
+        options = [f"{name}={value}" for name, value in words.items()]
+        log = Path(folder) / "head.log"
+        with log.open("wb") as output:
+            head = subprocess.Popen(
+                [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", *options],
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, HEAD: marker, "RAY_USAGE_STATS_ENABLED": "0"},
+                start_new_session=True,
+            )
+        try:
+            _answers(port, client["RAY_AUTH_TOKEN"], head, log)
+            yield RayHead(f"http://127.0.0.1:{port}", client)
+        finally:
+            head.kill()
+            head.wait()
+            end([p for p in psutil.process_iter() if environment(p).get(HEAD) == marker and lives(p)])
+    reset_auth_token_state()
+
+
+def _answers(port: int, token: str, head: subprocess.Popen[bytes], log: Path) -> None:
+    """Return once the Jobs API does. Raises RuntimeError with the head's log where it does not."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/jobs/", headers={"Authorization": f"Bearer {token}"}
+    )
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and head.poll() is None:
+        try:
+            urllib.request.urlopen(request, timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise RuntimeError(f"Ray did not come up:\n{log.read_text(errors='replace')[-3000:]}")
