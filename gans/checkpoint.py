@@ -20,7 +20,7 @@ from torch import Tensor
 from gans.data.base import DataSpec, Field
 from gans.errors import ConfigError, DataError
 from gans.family import Family, Networks
-from gans.loop import State
+from gans.training import State
 
 WEIGHTS = "weights.safetensors"
 REST = "state.pt"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Self
 
+import pydantic
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import nn
 
 from gans.config import Config
-from gans.data.base import DataSpec
+from gans.data.base import Field
 
 # Below these sizes (Zen 5, one core, DCGAN of width 16 and 32 at 8, 16, 32, 64 px) conversions cost about what faster
 # arithmetic saves: bf16 gains 0.9x to 1.1x at 8 px and 1.2x to 1.4x at 16 px, channels-last 1.0x and 1.1x.
@@ -22,22 +24,22 @@ AUTO_CHANNELS_LAST_PIXELS = 16 * 16
 class Train(Config):
     """Budget (the first of `steps`, `images`, `seconds` that is reached ends the run), batch, cadence and speed.
 
-    `batch` is global: the rows of all ranks together. `log_every`, `probe_every`, `evaluate_every`,
-    `sample_every` and `checkpoint_every` count steps; 0 means only at the end. `plateau` ends the run after that
+    `batch` is global: the rows of all ranks together. `log_every`, `evaluate_every`, `sample_every` and
+    `checkpoint_every` count steps; 0 means only at the end. `plateau` ends the run after that
     many evaluations without a better FID (0: never). `stop_unhealthy` ends it on a verdict other than healthy.
     """
 
-    steps: int | None = Field(2000, ge=1)
-    images: int | None = Field(None, ge=1)
-    seconds: float | None = Field(None, gt=0)
-    batch: int = Field(64, ge=1)
-    log_every: int = Field(25, ge=1)
-    evaluate_every: int = Field(500, ge=0)
-    evaluate_samples: int = Field(0, ge=0)
-    sample_every: int = Field(500, ge=0)
-    sample_grid: int = Field(64, ge=1)
-    checkpoint_every: int = Field(500, ge=0)
-    plateau: int = Field(0, ge=0)
+    steps: int | None = pydantic.Field(2000, ge=1)
+    images: int | None = pydantic.Field(None, ge=1)
+    seconds: float | None = pydantic.Field(None, gt=0)
+    batch: int = pydantic.Field(64, ge=1)
+    log_every: int = pydantic.Field(25, ge=1)
+    evaluate_every: int = pydantic.Field(500, ge=0)
+    evaluate_samples: int = pydantic.Field(0, ge=0)
+    sample_every: int = pydantic.Field(500, ge=0)
+    sample_grid: int = pydantic.Field(64, ge=1)
+    checkpoint_every: int = pydantic.Field(500, ge=0)
+    plateau: int = pydantic.Field(0, ge=0)
     stop_unhealthy: bool = False
     ema: bool = True
     extractor: str = "auto"
@@ -85,10 +87,15 @@ class Speed:
     compile: bool
 
     @classmethod
-    def resolve(cls, train: Train, device: torch.device, spec: DataSpec, imitates: str) -> Speed:
-        """`precision="auto"` takes bf16 where the device multiplies it natively and pictures are large enough."""
-        shape = spec.fields[imitates].shape
-        pixels = shape[-1] * shape[-2] if len(shape) == 3 else 0
+    def resolve(cls, train: Train, device: torch.device, made: Field, nets: Mapping[str, nn.Module]) -> Speed:
+        """What pays off for networks that make `made`.
+
+        `precision="auto"` takes bf16 where the device multiplies it natively and convolutions see pictures that are
+        large enough; perceptrons lose by it.
+        """
+        modules = [m for net in nets.values() for m in net.modules()]
+        convolutional = made.kind == "image" and any(isinstance(m, nn.modules.conv._ConvNd) for m in modules)
+        pixels = made.shape[-1] * made.shape[-2] if convolutional else 0
         auto = pixels >= AUTO_BF16_PIXELS and native_bf16(device)
         return cls(
             device=device,

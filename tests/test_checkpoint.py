@@ -15,8 +15,8 @@ from gans.checkpoint import REST, WEIGHTS, pack, restore_networks, spec_document
 from gans.data.base import DataSpec, Field
 from gans.errors import ConfigError, DataError
 from gans.families import FAMILIES
-from gans.loop import State
 from gans.options import Train
+from gans.training import State
 from tests.support.runs import OPTIONS, state_after, tiny
 
 

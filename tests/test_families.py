@@ -19,9 +19,10 @@ from gans.families.cgan import CGAN
 from gans.families.cyclegan import CycleGAN
 from gans.families.dcgan import DCGAN
 from gans.family import Family
-from gans.loop import State, build, train
+from gans.loop import train
 from gans.options import Train
 from gans.sampling import balanced, draw
+from gans.training import State, build
 from tests.support.families import CASES, CPU, DIGITS, RING, Case, loaded, training, with_fields
 from tests.support.threads import one_thread as one_thread
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 import gans.sync
 from gans.data.loader import shard
-from gans.loop import Training
 from gans.sync import Alone, Group
+from gans.training import Training
 from tests.support.families import CASES, Case, frozen, training, with_fields
 from tests.support.threads import one_thread as one_thread
 

@@ -9,6 +9,7 @@ learning rate, beta2 and gamma on cosine schedules; no lazy regularisation.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Literal
 
@@ -23,7 +24,6 @@ from gans.family import Networks, Phase
 from gans.losses import LossName
 from gans.nn import levels, picture_problems
 from gans.schedule import Cosine, Schedule
-import itertools
 
 GAIN = math.sqrt(2 / (1 + 0.2**2))  # He gain of LeakyReLU(0.2)
 

@@ -32,9 +32,9 @@ from torch import nn
 
 from gans.data.base import DataSpec, Field, Resident
 from gans.families.dcgan import DCGAN
-from gans.loop import Training, build
 from gans.options import PLAIN, Train
 from gans.sync import Alone
+from gans.training import Training, build
 from tests.benchmarks.report import Report
 
 BATCH, WIDTH, LATENT, SAMPLES = 64, 32, 100, 1024
@@ -161,7 +161,7 @@ def contest(
 ) -> Iterator[dict[str, Connection]]:
     """A process for each group of contestants; yields where to ask each of them for a time."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["gans.loop", "gans.families.dcgan"])
+    context.set_forkserver_preload(["gans.training", "gans.families.dcgan"])
     doors: dict[str, Connection] = {}
     processes = []
     for group in groups:

@@ -20,9 +20,9 @@ from gans.families.vanilla import Vanilla
 from gans.families.wgan import WGAN
 from gans.families.wgan_gp import WGANGP
 from gans.family import Family
-from gans.loop import Training
 from gans.options import Train
 from gans.sync import Alone, Sync
+from gans.training import Training
 
 CPU = torch.device("cpu")
 RING, DIGITS, DOMAINS = Ring(num=500), Digits(size=8), DigitDomains(size=16)
@@ -63,7 +63,7 @@ def training(
     case: Case, batch: int = 8, seed: int = 0, sync: Sync | None = None, **options: object
 ) -> Training:
     """A run of the case at its first step."""
-    train = Train(batch=batch, **options)  # type: ignore[arg-type]
+    train = Train(batch=batch, **({"precision": "fp32"} | options))  # type: ignore[arg-type]
     return Training(case.family, loaded(case.data), train, seed, CPU, sync or Alone())
 
 

@@ -12,8 +12,9 @@ from gans.data.domains import DigitDomains
 from gans.families import family_class
 from gans.family import Family
 from gans.health import Monitor
-from gans.loop import State, train
+from gans.loop import train
 from gans.options import Train
+from gans.training import State
 
 TINY: dict[str, dict[str, Any]] = {
     "vanilla": {"width": 8},
