@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from typing import Any
 
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.deployments.runner import RunnerDeployment
 from prefect.flows import EntrypointType
+from prefect.runner import Runner
 from prefect.schedules import Schedule
 from prefect.settings import get_current_settings
 from pydantic import ValidationError
@@ -18,26 +22,52 @@ from orchestrator.errors import ConfigError, NotFound
 FLOWS: dict[str, Flow[..., Any]] = {"train": train, "sweep": sweep, "sweep-then-train": sweep_then_train}
 
 
-def serve_flow(
-    name: str, parameters: dict[str, Any], deployment: str, cron: str | None = None, timezone: str = "UTC"
-) -> None:
-    """Serve flow `name` as `deployment` until interrupted; one run at a time, each in a process of its own.
+def deployment_of(
+    flow: str, parameters: dict[str, Any], name: str, cron: str | None = None, timezone: str = "UTC"
+) -> RunnerDeployment:
+    """Flow `flow` as deployment `name`; `parameters` are what a run gets unless it is given others.
 
-    `parameters` are what a run gets unless it is given others. Raises ConfigError for a cron or time zone that there
-    is not, or where no server is named; NotFound where none answers.
+    Raises ConfigError for a flow, cron or time zone that there is not.
     """
-    if name not in FLOWS:
-        raise ConfigError(f"--flow {name!r}: allowed are {', '.join(FLOWS)}")
-    schedule = schedule_of(cron, timezone) if cron else None
-    require_server()
-    FLOWS[name].serve(
-        name=deployment,
-        schedule=schedule,
+    if flow not in FLOWS:
+        raise ConfigError(f"--flow {flow!r}: allowed are {', '.join(FLOWS)}")
+    return FLOWS[flow].to_deployment(
+        name=name,
+        schedule=schedule_of(cron, timezone) if cron else None,
         parameters=parameters,
-        limit=1,
         entrypoint_type=EntrypointType.MODULE_PATH,
-        print_starting_message=False,
     )
+
+
+def serve(deployment: RunnerDeployment) -> None:
+    """Register `deployment` and run it when it is due or asked for, one run at a time, until SIGINT or SIGTERM.
+
+    Each run imports its flow in a process of its own. (`Flow.serve` would send it a pickled copy instead, which has
+    lost the names that only its annotations use.) On the way out a run under way is cancelled, so that it frees its
+    Ray and can be resumed, and the schedule is paused; a second SIGINT does not wait for that.
+    """
+    asyncio.run(_serve(deployment))
+
+
+async def _serve(deployment: RunnerDeployment) -> None:
+    runner = Runner(limit=1)
+    await runner.aadd_deployment(deployment)
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+
+    def stop() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        stopping.set()
+
+    serving = asyncio.create_task(runner.start())
+    await asyncio.sleep(0)  # until start() has set its own handler, which waits for a process it blocks
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait((serving, stopped), return_when=asyncio.FIRST_COMPLETED)
+    if not serving.done():
+        await runner.astop()
+    stopped.cancel()
+    await serving
 
 
 def schedule_of(cron: str, timezone: str) -> Schedule:

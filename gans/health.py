@@ -96,6 +96,7 @@ class HealthRules(Config):
     collapsed: float = 0.12
     near: float = 0.3
     lost: float = 0.25
+    notable: float = 0.3
     exploded: float = 1e4
     vanished: float = 1e-4
     overpowering: float = 0.98
@@ -168,7 +169,9 @@ class Monitor:
         self.peak_gradient = max(self.peak_gradient, seen.get("grad_generator", 0.0))
 
     def _count_falls(self, coverage: float) -> None:
-        """A fall is a drop from above 2/3 of the best coverage so far to below 1/3 of it."""
+        """A fall is a drop from above 2/3 of the best coverage so far to below 1/3 of it, once that is worth losing."""
+        if self.peak_coverage < self.rules.notable:
+            return
         if coverage > self.peak_coverage * 2 / 3:
             self.high = True
         elif self.high and coverage < self.peak_coverage / 3:

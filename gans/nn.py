@@ -35,9 +35,9 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         x = input.float()
         axes = (0,) if x.dim() == 2 else (0, 2, 3)
         shape = (1, -1) if x.dim() == 2 else (1, -1, 1, 1)
-        local = x.new_tensor([x.numel() / x.shape[1]])
-        count = self.sync.total(local)
-        mean = self.sync.total(x.sum(axes)) / count
+        count = x.new_tensor([x.numel() / x.shape[1]])
+        sums = self.sync.total(torch.cat([x.sum(axes), count]))  # one exchange for both
+        mean, count = sums[:-1] / sums[-1], sums[-1].detach()
         centred = x - mean.view(shape)
         var = self.sync.total(centred.square().sum(axes)) / count
         self._track(mean.detach(), var.detach(), float(count.item()))

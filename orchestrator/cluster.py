@@ -29,6 +29,7 @@ QUIET = {
     "RAY_DEDUP_LOGS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # at Ray's 15, ranks that wait for each other starve on a shared machine
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",

@@ -186,6 +186,15 @@ def test_a_family_that_cannot_train_on_the_data(
     assert written(str(tmp_path)) == []
 
 
+def test_pictures_of_a_size_that_the_family_cannot_draw(verb: str, tmp_path: Path) -> None:
+    data = folder(tmp_path / "data", num=100, size=(12, 12))
+    words = ("dcgan.digits", "--data", data, "--store", tmp_path / "store", "train.batch=8")
+    line = refused(verb, *words, *searching(verb), code=2)
+    assert "pictures of 12 px" in line
+    assert "data.size" in line
+    assert not (tmp_path / "store").exists()
+
+
 def searching(verb: str) -> tuple[str, ...]:
     """What `sweep` needs besides, where a recipe names no search space."""
     return ("gan.lr_g=loguniform(1e-4,1e-3)",) if verb == "sweep" else ()

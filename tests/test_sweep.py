@@ -27,8 +27,8 @@ from orchestrator.store.reader import Run
 from orchestrator.sweep.driver import SweepResult, open_sweep_ledger, read_sweep, run_sweep, sweep_key
 from orchestrator.sweep.space import Choice, Space
 from tests.support.commands import ganctl
-from tests.support.guard import end, environment, lives
-from tests.support.rays import local_ray, restored_environment, short_folder
+from tests.support.guard import end
+from tests.support.rays import local_ray, nothing_left, processes_of, restored_environment, short_folder
 from tests.support.threads import one_thread
 
 __all__ = ["local_ray", "one_thread"]
@@ -106,8 +106,8 @@ def test_the_stored_trials_are_those_of_the_ledger(swept: Swept) -> None:
         objective = true["values"][0] if true["values"] else None
         assert params == true["params"]
         assert row["objective"] == objective
-        for name in ("number", "state", "run_id", "verdict", "reason"):
-            assert row[name] == true[name] or name == "verdict"
+        assert row["verdict"] == (true["verdict"] or "healthy")
+        assert all(row[name] == true[name] for name in ("number", "state", "run_id", "reason"))
         assert json.loads(row["evidence"]) == (true["evidence"] or [])
 
 
@@ -141,7 +141,7 @@ def test_collapsed_trials_are_stopped_early_with_the_evidence(swept: Swept) -> N
     for row in pruned:
         assert row["verdict"]["kind"] == "mode collapse"
         assert "gan.lr_ratio" in row["verdict"]["remedy"]
-        assert (row["reason"], row["objective"]) == ("collapsed", None) or row["objective"] > 0
+        assert row["reason"] == "collapsed"
         for evidence in row["verdict"]["evidence"]:
             assert evidence["value"] < evidence["threshold"]
             assert evidence["step"] == row["step"] < STEPS
@@ -188,16 +188,15 @@ def test_carried_on_it_adds_only_the_trials_that_are_missing(swept: Swept) -> No
 def test_a_trial_that_cannot_train_on_its_data_fails_with_the_reason_and_the_others_go_on(
     local_ray: None, file_store: str
 ) -> None:
-    sizes = {"data.size": Choice(options=(8, 12))}
-    family = {"gan.family": "dcgan", "gan.width": 4, "train.steps": 20, "train.stop_unhealthy": False}
-    experiment = load("dcgan.digits").override(family | {"data.size": 8, "train.log_every": 10, "seed": 4})
-    experiment = experiment.model_copy(update={"search": Space(sizes)})
+    labels = Space({"data.labelled": Choice(options=(True, False))})
+    small = {"gan.width": 4, "data.size": 8, "train.steps": 20, "train.log_every": 10, "seed": 4}
+    experiment = load("cgan.digits").override(small).model_copy(update={"search": labels})
     with restored_environment():
         result = run_sweep(experiment, file_store, trials=4, sampler="random")
-    states = {row["params"]["data.size"]: row["state"] for row in result.trials}
-    assert states == {8: "COMPLETE", 12: "FAIL"}
+    states = {row["params"]["data.labelled"]: row["state"] for row in result.trials}
+    assert states == {True: "COMPLETE", False: "FAIL"}
     failed = [row for row in result.trials if row["state"] == "FAIL"]
-    assert all("12" in row["reason"] and "dcgan" in row["reason"].lower() for row in failed), failed
+    assert all("cgan needs labels" in row["reason"] for row in failed), failed
     objects = open_objects(file_store)
     assert {(Run(objects, row["run_id"]).sealed() or {})["state"] for row in failed} == {"failed"}
 
@@ -219,52 +218,44 @@ def test_a_dry_run_prints_the_experiment_with_its_space_and_writes_nothing(tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
-def test_a_sweep_whose_driver_is_ended_leaves_no_process_and_is_carried_on(
+def test_a_sweep_whose_driver_is_ended_is_carried_on_and_leaves_no_process(
     blow: signal.Signals, tmp_path: Path
 ) -> None:
-    store, marker = tmp_path / "store", f"sweep-{os.getpid()}-{blow.name}"
+    store = tmp_path / "store"
     (tmp_path / "small.yaml").write_text(json.dumps(searching(BALANCE, seed=1).document()))
     words = ["--store", str(store), "--trials", "6", "--sampler", "random", "--json"]
     command = [sys.executable, "-m", "orchestrator.cli", "sweep"]
     objects = open_objects(str(store))
     with short_folder() as folder:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        environ |= {"GANCTL_RAY_TMP": folder, "GANCTL_TEST_MARK": marker}
+        environ["GANCTL_RAY_TMP"] = folder
         begun = subprocess.Popen(
-            [*command, str(tmp_path / "small.yaml"), *words], env=environ, stderr=subprocess.PIPE, text=True
+            [*command, str(tmp_path / "small.yaml"), *words],
+            env=environ,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         deadline = time.monotonic() + 120
         while len(objects.folders("runs")) < 4:
             assert time.monotonic() < deadline
             assert begun.poll() is None, begun.communicate()
             time.sleep(0.1)
-        begun.send_signal(blow)
+        os.killpg(begun.pid, blow) if blow == signal.SIGINT else begun.kill()
         _, said = begun.communicate(timeout=60)
         assert begun.returncode == (130 if blow == signal.SIGINT else -signal.SIGKILL), said
-        left = marked(marker, patience=20)
-        end(left)
-        assert left == []
+        if blow == signal.SIGINT:
+            nothing_left(folder)
+        else:
+            end(processes_of(folder))  # Ray's agents would notice within two minutes
         [sweep_id] = objects.folders("sweeps")
         again = subprocess.run(
             [*command, "--resume", sweep_id, *words], env=environ, capture_output=True, text=True, timeout=200
         )
         assert again.returncode == 0, again.stderr
+        nothing_left(folder)
     told = ledger(objects, sweep_id)
     counted = [row for row in told if row["reason"] != "interrupted"]
     assert len(counted) == 6
     assert {row["state"] for row in counted} == {"COMPLETE", "PRUNED"}
     assert len({row["run_id"] for row in counted}) == 6
-
-
-def marked(marker: str, patience: float) -> list[Any]:
-    """Processes with the marker in their environment that still live after `patience` seconds."""
-    import psutil
-
-    deadline = time.monotonic() + patience
-    while True:
-        left = [
-            p for p in psutil.process_iter() if environment(p).get("GANCTL_TEST_MARK") == marker and lives(p)
-        ]
-        if not left or time.monotonic() > deadline:
-            return left
-        time.sleep(0.5)

@@ -135,7 +135,7 @@ def sweep(
 
 def demo(
     trials: Annotated[int, typer.Option(min=2, help="Trials of the sweep.")] = 14,
-    steps: Annotated[int, typer.Option(min=50, help="Steps of the winner's training.")] = 2500,
+    steps: Annotated[int, typer.Option(min=50, help="Steps of the winner's training.")] = 2000,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -151,6 +151,7 @@ def demo(
         start_temporary_server()
         winner = {
             "train.steps": steps,
+            "train.batch": 128,
             "train.evaluate_every": 500,
             "train.sample_every": 500,
             "train.checkpoint_every": 500,
@@ -183,10 +184,15 @@ def serve(
 
     experiment = choose(recipe, overrides or [], None, {})
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    from flows.deploy import serve_flow
+    from flows.deploy import deployment_of, require_server
+    from flows.deploy import serve as serve_deployment
 
     parameters = {"experiment": experiment.document(), "store": open_objects(store).url, "on": on}
-    serve_flow(flow, parameters, experiment.name, cron, timezone)
+    deployment = deployment_of(flow, parameters, experiment.name, cron, timezone)
+    require_server()
+    when = f"at {cron!r} ({timezone}) and on demand" if cron else "on demand"
+    say(f"serving {flow}/{experiment.name} {when}; Ctrl-C ends it")
+    serve_deployment(deployment)
 
 
 def choose(recipe: str, words: list[str], data: str | None, extra: dict[str, Any]) -> Any:

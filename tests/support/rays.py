@@ -14,7 +14,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,9 +23,7 @@ import psutil
 import pytest
 
 from tests.support.ceph import free_port
-from tests.support.guard import end, environment, lives
-
-HEAD = "GANCTL_TEST_RAY_HEAD"
+from tests.support.guard import GRACE_S, end, lives
 
 
 @contextmanager
@@ -50,6 +47,35 @@ def short_folder() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def processes_of(folder: str) -> list[psutil.Process]:
+    """Living processes, other than this one, whose command line, environment or open files name `folder`.
+
+    Ray's processes write their titles over their environments, so a marker there would not find them all.
+    """
+    return [p for p in psutil.process_iter() if p.pid != os.getpid() and lives(p) and _names(p, folder)]
+
+
+def nothing_left(folder: str, patience: float = GRACE_S) -> None:
+    """Fail where a process of `folder` outlives `patience` seconds, and end it."""
+    deadline = time.monotonic() + patience
+    while (left := processes_of(folder)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    told = [f"{p.pid} {' '.join(p.cmdline())[:200]}" for p in left]
+    end(left)
+    assert told == []
+
+
+def _names(process: psutil.Process, folder: str) -> bool:
+    try:
+        raw = (
+            Path(f"/proc/{process.pid}/cmdline").read_bytes()
+            + Path(f"/proc/{process.pid}/environ").read_bytes()
+        )
+        return folder.encode() in raw or any(file.path.startswith(folder) for file in process.open_files())
+    except (psutil.Error, OSError):
+        return False
+
+
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """One Ray of our own for all of a module: every `--on local` in this process finds it started."""
@@ -60,6 +86,7 @@ def local_ray() -> Iterator[None]:
         os.environ["GANCTL_RAY_TMP"] = folder
         with connected("local"):
             yield
+        nothing_left(folder)
 
 
 @dataclass(frozen=True)
@@ -75,7 +102,7 @@ def ray_head() -> Iterator[RayHead]:
     """A real `ray start --head` behind a token; this process knows the token meanwhile."""
     from ray._private.authentication_test_utils import reset_auth_token_state
 
-    port, marker = free_port(), uuid.uuid4().hex
+    port = free_port()
     client = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with restored_environment(), short_folder() as folder:
         os.environ.pop("RAY_ADDRESS", None)
@@ -96,7 +123,7 @@ def ray_head() -> Iterator[RayHead]:
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, HEAD: marker, "RAY_USAGE_STATS_ENABLED": "0"},
+                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
                 start_new_session=True,
             )
         try:
@@ -105,7 +132,7 @@ def ray_head() -> Iterator[RayHead]:
         finally:
             head.kill()
             head.wait()
-            end([p for p in psutil.process_iter() if environment(p).get(HEAD) == marker and lives(p)])
+            end(processes_of(folder))
     reset_auth_token_state()
 
 
