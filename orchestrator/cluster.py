@@ -11,8 +11,10 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,23 +98,49 @@ def connected(on: str = "local") -> Iterator[Capacity]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if on == "local":
-            capacity = local_capacity()
-            options |= {"num_cpus": int(capacity.cpus), "include_dashboard": True, "dashboard_port": 0}
-            if folder := os.environ.get("GANCTL_RAY_TMP"):
-                options["_temp_dir"] = folder
-        options["runtime_env"] = {"env_vars": _worker_environment()}
         try:
-            ray.init(address=on, **options)
-        except ConnectionError as error:
-            raise NotFound(
-                "--on auto: this process is not in a Ray cluster; use --on local, or --on http://HEAD:8265"
-            ) from error
-        try:
+            _start(on)
             yield _capacity()
         finally:
             ray.shutdown()
+
+
+def _start(on: str) -> None:
+    """`ray.init`. Raises NotFound where there is no cluster around us to join."""
+    import ray
+
+    if on == "auto" and "RAY_ADDRESS" not in os.environ:  # a job has it; else Ray looks for anybody's cluster
+        raise NotFound(
+            "--on auto: this process is not in a Ray cluster; use --on local, or --on http://HEAD:8265"
+        )
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if on == "local":
+        capacity = local_capacity()
+        options |= {"num_cpus": int(capacity.cpus), "include_dashboard": True, "dashboard_port": 0}
+        if folder := os.environ.get("GANCTL_RAY_TMP"):
+            options["_temp_dir"] = folder
+    options["runtime_env"] = {"env_vars": _worker_environment()}
+    try:
+        with _uninterrupted():
+            ray.init(address=on, **options)
+    except ConnectionError as error:
+        raise NotFound(f"no Ray cluster answers at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}") from error
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back for these seconds: `ray.init` cut short leaves an agent behind that lives on for a minute."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
 
 
 def _worker_environment() -> dict[str, str]:
