@@ -37,7 +37,9 @@ def show_samples(store: str, outcome: Document) -> None:
 def figures_table(figures: dict[str, float], floor: dict[str, float]) -> str:
     """The figures as a Markdown table; empty where nothing was evaluated."""
     rows = [f"| {name} | {value:.4g} | {cell(floor.get(name))} |" for name, value in figures.items()]
-    return "\n".join(["| figure | this run | held-out real |", "| --- | ---: | ---: |", *rows]) if rows else ""
+    return (
+        "\n".join(["| figure | this run | held-out real |", "| --- | ---: | ---: |", *rows]) if rows else ""
+    )
 
 
 def show_trials(name: str, result: Document) -> None:

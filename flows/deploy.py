@@ -10,10 +10,10 @@ from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
-from prefect.flows import EntrypointType
 from prefect.runner import Runner
 from prefect.schedules import Schedule
 from prefect.settings import get_current_settings
+from prefect.types.entrypoint import EntrypointType
 from pydantic import ValidationError
 
 from flows.jobs import sweep, sweep_then_train, train
@@ -31,7 +31,8 @@ def deployment_of(
     """
     if flow not in FLOWS:
         raise ConfigError(f"--flow {flow!r}: allowed are {', '.join(FLOWS)}")
-    return FLOWS[flow].to_deployment(
+    return RunnerDeployment.from_flow(
+        FLOWS[flow],
         name=name,
         schedule=schedule_of(cron, timezone) if cron else None,
         parameters=parameters,
@@ -94,4 +95,6 @@ def require_server() -> None:
     with get_client(sync_client=True) as client:
         error = client.api_healthcheck()
     if error is not None:
-        raise NotFound(f"no Prefect server answers at {url} ({type(error).__name__}): is PREFECT_API_URL right?")
+        raise NotFound(
+            f"no Prefect server answers at {url} ({type(error).__name__}): is PREFECT_API_URL right?"
+        )

@@ -6,6 +6,7 @@ A flow whose run did not end `completed` ends as Failed, with the reason as its 
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import Annotated, Any, Literal
 
 from prefect import State, flow, runtime
@@ -31,7 +32,7 @@ def title() -> str:
     experiment = asked["experiment"]
     name = experiment if isinstance(experiment, str) else experiment.get("name", "")
     changes = [f"{field}={value}" for field, value in (asked.get("overrides") or {}).items()]
-    return " ".join([runtime.flow_run.flow_name, name, *changes])
+    return shorten(" ".join([runtime.flow_run.flow_name, name, *changes]), 100, placeholder=" …")
 
 
 @flow(name="train", flow_run_name=title, description="Train one experiment and store everything it gives.")
@@ -57,7 +58,11 @@ def train(
     return failed(store, trained) or trained
 
 
-@flow(name="sweep", flow_run_name=title, description="Search an experiment's space; collapsed trials are stopped.")
+@flow(
+    name="sweep",
+    flow_run_name=title,
+    description="Search an experiment's space; collapsed trials are stopped.",
+)
 def sweep(
     experiment: str | Document,
     store: str,
@@ -128,8 +133,11 @@ def failed(store: str, outcome: Document) -> State[Any] | None:
         return None
     sealed = Run(open_objects(store), outcome["run_id"]).sealed() or {}
     evidence = ", ".join(
-        f"{e['signal']} {cell(e['value'])} (bound {cell(e['threshold'])})" for e in sealed.get("evidence") or []
+        f"{e['signal']} {cell(e['value'])} (bound {cell(e['threshold'])})"
+        for e in sealed.get("evidence") or []
     )
-    why = sealed.get("error") or " · ".join(filter(None, [sealed.get("verdict"), evidence, sealed.get("remedy")]))
+    why = sealed.get("error") or " · ".join(
+        filter(None, [sealed.get("verdict"), evidence, sealed.get("remedy")])
+    )
     reason = f"run {outcome['run_id']} ended {outcome['state']} at step {outcome['step']}: {why}"
     return Failed(message=reason, data=RunFailed(reason))

@@ -129,18 +129,24 @@ def _start(on: str) -> None:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back for these seconds: `ray.init` cut short leaves an agent behind that lives on for a minute."""
+    """Hold the first Ctrl-C back: `ray.init` cut short leaves an agent behind that lives on for a minute."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+
+    def hold(number: int, frame: object) -> None:
+        if held:
+            raise KeyboardInterrupt
+        held.append(number)
+
+    before = signal.signal(signal.SIGINT, hold)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if held:
-        raise KeyboardInterrupt
+        if held:
+            raise KeyboardInterrupt
 
 
 def _worker_environment() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Runs as jobs of a remote Ray cluster, through Ray's Jobs API. Every import of Ray is inside a function."""
+"""Runs and sweeps as jobs of a remote Ray cluster, through Ray's Jobs API. Every import of Ray is inside a function."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from orchestrator.store.reader import Run
 from orchestrator.worker import Outcome, outcome_of
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+    from ray.job_submission import JobStatus, JobSubmissionClient
 
     from orchestrator.launch import Progress
 
@@ -49,50 +50,43 @@ def connect(address: str, objects: Objects) -> JobSubmissionClient:
         ) from error
 
 
-class ClusterJob:
-    """The run as a job. Ray refuses a submission id that was used before, so of two submitters one attaches."""
+class Submission:
+    """`ganctl` words as a job called `name`. Ray refuses a submission id that was used before, so of two submitters
+    one attaches. A job that ended without ending its work is followed by `<name>-2`, and so on."""
 
-    def __init__(self, client: JobSubmissionClient, address: str, objects: Objects, run_id: str) -> None:
-        self.client, self.address, self.objects, self.run_id = client, address, objects, run_id
+    def __init__(self, client: JobSubmissionClient, address: str, name: str, words: list[str]) -> None:
+        self.client, self.address, self.name, self.words = client, address, name, words
         self.submission_id = self._submit()
 
-    def wait(self, progress: Progress | None = None) -> Outcome:
-        run = Run(self.objects, self.run_id)
+    def wait(self, tick: Callable[[], None]) -> JobStatus:
+        """The state the job ended in; `tick` is called meanwhile."""
         while True:
             status = self.client.get_job_status(self.submission_id)
-            beat = run.live()
-            if progress is not None and beat is not None:
-                progress(beat)
+            tick()
             if status.is_terminal():
-                break
+                return status
             time.sleep(POLL_SECONDS)
-        sealed = run.sealed()
-        if sealed is None:
-            raise RunFailed(
-                f"run {self.run_id} ended as {status} on {self.address} ({self._last_words()}); "
-                f"`ganctl train --resume {self.run_id}` goes on"
-            )
-        if sealed["state"] == "failed":
-            raise RunFailed(f"run {self.run_id} failed: {sealed.get('error')}")
-        return outcome_of(run)
 
     def stop(self) -> None:
         """Stop the job and wait until Ray says that it is over."""
         self.client.stop_job(self.submission_id)
-        while not self.client.get_job_status(self.submission_id).is_terminal():
-            time.sleep(POLL_SECONDS)
+        self.wait(lambda: None)
+
+    def last_words(self) -> str:
+        """The line of the job's log that says why it ended, as far as there is one."""
+        lines = [line for line in self.client.get_job_logs(self.submission_id).splitlines() if line.strip()]
+        said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")] or lines
+        return said[-1][:300] if said else "no log"
 
     def _submit(self) -> str:
-        """Hand the run over, or find the job that has it. A job that ended without ending the run is followed by
-        `<run id>-2`, and so on."""
         for attempt in count(1):
-            submission_id = self.run_id if attempt == 1 else f"{self.run_id}-{attempt}"
+            submission_id = self.name if attempt == 1 else f"{self.name}-{attempt}"
             try:
                 self.client.submit_job(
                     entrypoint=self._command(),
                     submission_id=submission_id,
                     runtime_env={"env_vars": _credentials()},
-                    metadata={"ganctl_run": self.run_id},
+                    metadata={"ganctl": self.name},
                 )
                 return submission_id
             except RuntimeError as error:
@@ -106,16 +100,40 @@ class ClusterJob:
     def _command(self) -> str:
         # This very Python where the cluster has it (one machine, one image), else the one on its path.
         python = f'"$(command -v {shlex.quote(sys.executable)} || echo python)"'
-        words = ["train", "--resume", self.run_id, "--store", self.objects.url, "--on", "auto"]
-        return f"{python} -m orchestrator.cli {shlex.join(words)}"
+        return f"{python} -m orchestrator.cli {shlex.join([*self.words, '--on', 'auto'])}"
 
-    def _last_words(self) -> str:
-        """The line of the job's log that says why it ended, as far as there is one."""
-        lines = [line for line in self.client.get_job_logs(self.submission_id).splitlines() if line.strip()]
-        said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")] or lines
-        return said[-1][:300] if said else "no log"
+
+class ClusterJob:
+    """A run as a job of a cluster."""
+
+    def __init__(self, client: JobSubmissionClient, address: str, objects: Objects, run_id: str) -> None:
+        self.objects, self.run_id = objects, run_id
+        words = ["train", "--resume", run_id, "--store", objects.url]
+        self.submission = Submission(client, address, run_id, words)
+
+    def wait(self, progress: Progress | None = None) -> Outcome:
+        run = Run(self.objects, self.run_id)
+
+        def tick() -> None:
+            beat = run.live()
+            if progress is not None and beat is not None:
+                progress(beat)
+
+        status = self.submission.wait(tick)
+        sealed = run.sealed()
+        if sealed is None:
+            raise RunFailed(
+                f"run {self.run_id} ended as {status} on {self.submission.address} ({self.submission.last_words()}); "
+                f"`ganctl train --resume {self.run_id}` goes on"
+            )
+        if sealed["state"] == "failed":
+            raise RunFailed(f"run {self.run_id} failed: {sealed.get('error')}")
+        return outcome_of(run)
+
+    def stop(self) -> None:
+        self.submission.stop()
 
 
 def _credentials() -> dict[str, Any]:
-    """The store's settings travel in the job's environment; nothing writes them to the store."""
-    return {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
+    """Settings of store and ledger travel in the job's environment; nothing writes them to the store."""
+    return {k: v for k, v in os.environ.items() if k.startswith("AWS_") or k == "GANCTL_LEDGER"}

@@ -142,7 +142,7 @@ def r3gan_digits() -> Experiment:
         ),
         data=Digits(size=16),
         train=Train(steps=2000, batch=64, evaluate_every=500, sample_every=500),
-        search=balance(),
+        search=Space({"gan.lr_ratio": LogUniform(low=1.0, high=20.0)}),
     )
 
 

@@ -14,7 +14,7 @@ COMMANDS = {
     "ganctl train": "[recipe] [overrides] --on --workers --data --resume --dry-run --store --json",
     "ganctl sweep": ("[recipe] [overrides] --trials --sampler --on --data --resume --dry-run --store --json"),
     "ganctl demo": "--trials --steps --store --json",
-    "ganctl serve": "recipe [overrides] --cron --flow --on --store",
+    "ganctl serve": "recipe [overrides] --cron --timezone --flow --on --store",
     "ganctl recipes": "--json --store",
     "ganctl recipes list": "--json --store",
     "ganctl recipes show": "name --json --store",

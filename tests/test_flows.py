@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import base64
-import os
+import json
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from orchestrator.errors import (
@@ -27,7 +22,8 @@ from orchestrator.errors import (
 from orchestrator.store.objects import open_objects
 from orchestrator.store.reader import Run
 from orchestrator.store.writer import RunWriter, newest_attempt
-from tests.support.prefect import Api, until
+from tests.support.ceph import free_port
+from tests.support.prefect import Api
 
 SMALL = {
     "train.steps": 40,
@@ -53,7 +49,9 @@ def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_run, "retry_delay_seconds", 0)
 
 
-def test_train_ends_completed_and_its_grid_and_figures_are_an_artifact(prefect_api: Api, file_store: str) -> None:
+def test_train_ends_completed_and_its_grid_and_figures_are_an_artifact(
+    prefect_api: Api, file_store: str
+) -> None:
     from flows.jobs import train
 
     result: Any = train("vanilla.ring", file_store, on="inline", overrides=SMALL)
@@ -96,10 +94,12 @@ def test_a_run_that_diverges_fails_the_flow_with_the_reason_and_is_not_tried_aga
     assert newest_attempt(open_objects(file_store), run_id) == 1
 
 
-def test_a_wrong_field_fails_the_flow_in_one_line_and_leaves_nothing(prefect_api: Api, file_store: str) -> None:
+def test_a_wrong_field_fails_the_flow_in_one_line_and_leaves_nothing(
+    prefect_api: Api, file_store: str
+) -> None:
     from flows.jobs import train
 
-    with pytest.raises(ConfigError, match="did you mean `gan.width`"):
+    with pytest.raises(ConfigError, match=r"did you mean `gan\.width`"):
         train("vanilla.ring", file_store, on="inline", overrides={"gan.wdith": 3})
 
     said = prefect_api.last_flow_run()["state"]["message"]
@@ -153,9 +153,9 @@ def test_what_fails_three_times_fails_the_flow_and_says_how_to_go_on(
 def test_a_flow_run_that_is_retried_goes_on_with_its_run(
     prefect_api: Api, file_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows import jobs
+    from flows import artifacts, jobs
 
-    show, faults = jobs.show_samples, [OSError("the server is away")]
+    show, faults = artifacts.show_samples, [OSError("the server is away")]
 
     def show_samples(*args: Any) -> None:
         if faults:
@@ -200,8 +200,18 @@ def test_the_table_of_trials_has_every_column_in_its_first_row(prefect_api: Api)
     from flows.artifacts import show_trials
 
     trial = {"figures": {}, "step": 20, "run_id": "r", "reason": None, "objective": None}
-    lost = trial | {"number": 0, "state": "PRUNED", "verdict": {"kind": "diverged"}, "params": {"gan.loss": "hinge"}}
-    won = trial | {"number": 1, "state": "COMPLETE", "verdict": {"kind": None}, "params": {"gan.lr_g": 0.00123456}}
+    lost = trial | {
+        "number": 0,
+        "state": "PRUNED",
+        "verdict": {"kind": "diverged"},
+        "params": {"gan.loss": "hinge"},
+    }
+    won = trial | {
+        "number": 1,
+        "state": "COMPLETE",
+        "verdict": {"kind": None},
+        "params": {"gan.lr_g": 0.00123456},
+    }
     won |= {"objective": 2.0, "figures": {"fid": 2.0}}
 
     @flow
@@ -211,11 +221,20 @@ def test_the_table_of_trials_has_every_column_in_its_first_row(prefect_api: Api)
     showing()
     shown = prefect_api.artifacts(prefect_api.last_flow_run()["id"])["trials-my-demo"]
     assert shown["type"] == "table"
-    rows = shown["data"] if isinstance(shown["data"], list) else __import__("json").loads(shown["data"])
+    rows = json.loads(shown["data"])
     assert [row["trial"] for row in rows] == [1, 0]
     assert list(rows[0]) == ["trial", "ended", "gan.lr_g", "gan.loss", "fid", "step", "run"]
     assert rows[0]["gan.lr_g"] == "0.001235"
     assert rows[1] == {**rows[1], "ended": "diverged", "gan.loss": "hinge", "gan.lr_g": "", "fid": ""}
+
+
+def test_the_form_offers_the_samplers_there_are(prefect_home: Path) -> None:
+    from flows.jobs import sweep
+    from orchestrator.sweep.ledger import SAMPLERS
+
+    form = sweep.parameters.model_dump()["properties"]
+    assert form["sampler"]["enum"] == list(SAMPLERS)
+    assert form["trials"]["minimum"] == 1
 
 
 def test_serving_says_what_is_wrong_with_flow_cron_zone_and_server(
@@ -229,83 +248,17 @@ def test_serving_says_what_is_wrong_with_flow_cron_zone_and_server(
         deployment_of("tarin", {}, "name")
     with pytest.raises(ConfigError, match=r"--cron '61 \* \* \* \*'.*Invalid cron"):
         deployment_of("train", {}, "name", cron="61 * * * *")
-    with pytest.raises(ConfigError, match="Mars/Olympus.*write for instance"):
+    with pytest.raises(ConfigError, match=r"Mars/Olympus.*write for instance"):
         deployment_of("train", {}, "name", cron="0 3 * * *", timezone="Mars/Olympus")
     with temporary_settings({PREFECT_API_URL: closed_url}), pytest.raises(NotFound, match=closed_url):
         require_server()
-    with temporary_settings(restore_defaults={PREFECT_API_URL}), pytest.raises(ConfigError, match="server start"):
+    with (
+        temporary_settings(restore_defaults={PREFECT_API_URL}),
+        pytest.raises(ConfigError, match="server start"),
+    ):
         require_server()
 
 
 @pytest.fixture
 def closed_url() -> str:
-    from tests.support.ceph import free_port
-
     return f"http://127.0.0.1:{free_port()}/api"
-
-
-ALONE = """
-import os, time
-from flows.local import start_temporary_server
-start_temporary_server()
-print(os.environ["PREFECT_API_URL"], flush=True)
-time.sleep(60)
-"""
-
-
-@pytest.mark.usefixtures("prefect_api")
-def test_a_process_that_is_killed_leaves_no_server() -> None:
-    env = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    with subprocess.Popen([sys.executable, "-c", ALONE], env=env, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() != os.environ["PREFECT_API_URL"]
-        servers = psutil.Process(process.pid).children()
-        process.kill()
-    assert servers
-    assert not psutil.wait_procs(servers, timeout=10)[1]
-
-
-TRAINING = """
-import sys
-from flows.local import start_temporary_server
-start_temporary_server()
-from flows.jobs import train
-train("vanilla.ring", sys.argv[1], on="inline", overrides={"train.steps": int(sys.argv[2]), "train.evaluate_every": 0,
-      "train.sample_every": 0, "train.checkpoint_every": 10, "train.log_every": 10, "train.batch": 32})
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_begin_a_new_database_at_once_in_silence(tmp_path: Path) -> None:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    env |= {"PREFECT_HOME": str(tmp_path / "home"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    env |= {"PREFECT_LOGGING_LEVEL": "WARNING"}
-    store = str(tmp_path / "store")
-    both = [
-        subprocess.Popen([sys.executable, "-c", TRAINING, store, "20"], env=env, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=180)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert said == ["", ""]
-    assert [Run(open_objects(store), run_id).state() for run_id in runs_in(store)] == ["completed"] * 2
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("prefect_api")
-def test_ctrl_c_in_a_terminal_ends_flow_and_server_and_leaves_a_run_to_resume(
-    prefect_home: Path, tmp_path: Path
-) -> None:
-    env = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-    store = str(tmp_path / "store")
-    command = [sys.executable, "-c", TRAINING, store, "1000000"]
-    with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        until(lambda: any(Path(store).glob("runs/*/checkpoints/*/commit.json")), 120, process)
-        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-        begun = time.monotonic()
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(60)
-        assert time.monotonic() - begun < 30
-    assert len(family) > 1
-    assert not psutil.wait_procs(family, timeout=10)[1]
-    assert [Run(open_objects(store), run_id).state() for run_id in runs_in(store)] == ["interrupted"]

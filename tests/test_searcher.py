@@ -6,7 +6,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from orchestrator.errors import ConfigError, StoreError
 from orchestrator.sweep.ledger import SAMPLERS, Ledger, open_ledger
 from orchestrator.sweep.searcher import LedgerSearch
 from orchestrator.sweep.space import Choice, LogUniform, Space, Uniform
+from tests.support.rays import local_ray  # noqa: F401 - a fixture
 
 SPACE = Space(
     {
@@ -287,19 +287,6 @@ def trial(config: dict[str, Any]) -> None:
     }
     healthy = {"state": "complete", "objective": 1.0 + number, "verdict": {"kind": "healthy", "evidence": []}}
     tune.report({**beat, **healthy, **ends.get(number, {}), "step": 40})
-
-
-@pytest.fixture
-def local_ray(monkeypatch: pytest.MonkeyPatch) -> Any:
-    import ray
-
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_AIR_NEW_OUTPUT", "0")
-    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as temp:
-        ray.init(num_cpus=2, address="local", log_to_driver=False, _temp_dir=temp)
-        yield
-        ray.shutdown()
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -89,7 +89,9 @@ def sweep(
     sampler: Annotated[
         str | None, typer.Option(help="Optuna's sampler: tpe (unless said), random, cmaes, qmc, gp, nsgaii.")
     ] = None,
-    on: On = "local",
+    on: Annotated[
+        str, typer.Option(help="Where: local (a Ray of our own), or auto (the cluster this process is in).")
+    ] = "local",
     data: Data = None,
     resume: Annotated[
         str | None, typer.Option(help="Go on with this sweep until it has --trials trials.")
@@ -158,7 +160,7 @@ def demo(
             "train.stop_unhealthy": False,
             "scale.workers": 2,
         }
-        result = sweep_then_train("demo", store, trials=trials, winner=winner)
+        result: Any = sweep_then_train("demo", store, trials=trials, winner=winner)
     if as_json:
         show_json(result)
     else:

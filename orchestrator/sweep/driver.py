@@ -23,8 +23,10 @@ import pyarrow.parquet as pq
 from orchestrator.cluster import Capacity, connected, local_capacity
 from orchestrator.errors import AlreadyExists, ConfigError, NotFound, RunFailed
 from orchestrator.experiment import Experiment, parse
+from orchestrator.jobs import Submission, connect
 from orchestrator.launch import Progress
 from orchestrator.preflight import check
+from orchestrator.store.catalogue import Catalogue
 from orchestrator.store.documents import decode, encode
 from orchestrator.store.ids import check_id, new_id
 from orchestrator.store.objects import Objects, open_objects
@@ -71,13 +73,16 @@ def run_sweep(
     """
     objects = open_objects(store)
     check_sampler(sampler or SAMPLER, DIRECTIONS)
-    if on not in ("local", "auto"):
+    if on not in ("local", "auto") and not on.startswith(("http://", "https://")):
         raise ConfigError(
-            f"--on {on!r}: a sweep runs on local, a Ray of its own, or auto, the cluster it is in"
+            f"--on {on!r}: a sweep runs on local, a Ray of its own, or a cluster, http://HEAD:8265"
         )
+    client = connect(on, objects) if on.startswith("http") else None
     if sweep_id is None or not objects.exists(sweep_key(sweep_id, "sweep.json")):
         first = {"trials": trials or TRIALS, "sampler": sampler or SAMPLER}
         sweep_id = _announce(objects, experiment, sweep_id or new_id(), first, on)
+    if client is not None:
+        return _elsewhere(client, on, objects, sweep_id, trials, progress)
     begun = read_sweep(objects, sweep_id)
     single = _single(parse(begun["experiment"]))
     if on == "local":
@@ -90,6 +95,30 @@ def run_sweep(
     ):
         _tune(single, objects.url, sweep_id, ledger, trials or begun["trials"], capacity, progress, scratch)
         return _finish(objects, sweep_id, ledger)
+
+
+def _elsewhere(
+    client: Any, address: str, objects: Objects, sweep_id: str, trials: int | None, progress: Progress | None
+) -> SweepResult:
+    """The sweep as a job of the cluster at `address`, whose driver runs on its head."""
+    words = ["sweep", "--resume", sweep_id, "--store", objects.url]
+    submission = Submission(client, address, sweep_id, words + (["--trials", str(trials)] if trials else []))
+    total = trials or read_sweep(objects, sweep_id)["trials"]
+
+    def tick() -> None:
+        runs = [run for run in Catalogue(objects).runs() if run["sweep"] == sweep_id]
+        ended = sum(run["state"] not in ("queued", "running") for run in runs)
+        if progress is not None:
+            note = f"{ended} of {total} trials"
+            progress({"label": "sweep", "done": ended / total, "note": note, "end": ended >= total})
+
+    status = submission.wait(tick)
+    if status != "SUCCEEDED":
+        raise RunFailed(
+            f"sweep {sweep_id} ended as {status} on {address} ({submission.last_words()}); "
+            f"`ganctl sweep --resume {sweep_id}` goes on"
+        )
+    return SweepResult(**decode(objects.get(sweep_key(sweep_id, "result.json"))))
 
 
 def _announce(objects: Objects, experiment: Experiment, sweep_id: str, first: dict[str, Any], on: str) -> str:
@@ -202,7 +231,9 @@ def _finish(objects: Objects, sweep_id: str, ledger: Ledger) -> SweepResult:
         raise RunFailed(f"sweep {sweep_id}: no trial completed ({ends}); widen the space or the budget")
     best = min(completed, key=lambda row: row["objective"])
     floor: dict[str, float] = next((row["floor"] for row in rows if row["floor"]), {})
-    return SweepResult(sweep_id, rows, best, floor)
+    result = SweepResult(sweep_id, rows, best, floor)
+    objects.put(sweep_key(sweep_id, "result.json"), encode(vars(result)))
+    return result
 
 
 def _column(values: list[Any]) -> pa.Array:

@@ -32,6 +32,12 @@ class Api:
         self.url = url
         self.client = httpx.Client(base_url=f"{url}/", timeout=30, trust_env=False)
 
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
     def post(self, path: str, **body: Any) -> Any:
         response = self.client.post(path, json=body)
         response.raise_for_status()
@@ -65,7 +71,8 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("PREFECT_")]:
             patch.delenv(name)
-        for name, value in (SETTINGS | {"PREFECT_HOME": str(home)}).items():
+        own = {"PREFECT_HOME": str(home), "PREFECT_LOGGING_TO_API_ENABLED": "false"}
+        for name, value in (SETTINGS | own).items():
             patch.setenv(name, value)
         from prefect.context import refresh_global_settings_context
 
@@ -81,7 +88,8 @@ def prefect_api(prefect_home: Path) -> Iterator[Api]:
 
     stop = start_temporary_server()
     try:
-        yield Api(os.environ["PREFECT_API_URL"])
+        with Api(os.environ["PREFECT_API_URL"]) as api:
+            yield api
     finally:
         stop()
 
@@ -94,7 +102,8 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with started(command, home / "log", server_environment(home, url)) as process:
         until(lambda: answers(url), START_SECONDS, process, home / "log")
-        yield Api(url)
+        with Api(url) as api:
+            yield api
 
 
 def server_environment(home: Path, url: str) -> dict[str, str]:
@@ -124,7 +133,10 @@ def started(command: list[str], log: Path, env: dict[str, str]) -> Iterator[subp
 
 
 def until(
-    ready: Callable[[], bool], seconds: float, process: subprocess.Popen[bytes] | None = None, log: Path | None = None
+    ready: Callable[[], bool],
+    seconds: float,
+    process: subprocess.Popen[bytes] | None = None,
+    log: Path | None = None,
 ) -> None:
     """Return once `ready`; AssertionError, with the log's end, when that takes `seconds` or `process` ends."""
     deadline = time.monotonic() + seconds
