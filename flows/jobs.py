@@ -79,7 +79,7 @@ def sweep(
         store: Where results go: a folder or s3://bucket/prefix.
         trials: Trials in all.
         sampler: Optuna's sampler.
-        on: local, or auto inside a job of a cluster.
+        on: local, or the address of a cluster, http://HEAD:8265.
         overrides: Fields to replace, dotted: {"train.steps": 500}.
         sweep_id: Go on with this sweep until it has so many trials.
     """
@@ -106,7 +106,7 @@ def sweep_then_train(
         store: Where results go: a folder or s3://bucket/prefix.
         trials: Trials in all.
         sampler: Optuna's sampler.
-        on: local, or auto inside a job of a cluster.
+        on: local, or the address of a cluster, http://HEAD:8265.
         overrides: Fields to replace in every trial, dotted: {"train.steps": 500}.
         winner: Fields to replace in the winner: {"train.steps": 5000, "scale.workers": 2}.
     """

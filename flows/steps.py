@@ -44,7 +44,7 @@ def only_after(*errors: type[Exception]) -> RetryCondition:
 
 
 # The ids are kept as results, so that a flow run that is retried as a whole goes on with its run or sweep, too.
-@task(name="begin run", result_serializer="json")
+@task(name="begin run", persist_result=True, result_serializer="json")
 def begin_run(experiment: Document, store: str, on: str, labels: Document | None = None) -> str:
     """Hand over a new run of `experiment` and return its id. Raises what `submit` raises."""
     return submit(parse(experiment), store, on, **(labels or {})).run_id

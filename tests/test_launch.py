@@ -237,7 +237,7 @@ def test_a_job_is_joined_by_a_second_submitter_and_resumed_once_it_was_stopped(
     again = submit(experiment, file_store, ray_head.address, run_id=first.run_id)
     assert isinstance(first, ClusterJob)
     assert isinstance(again, ClusterJob)
-    assert again.submission_id == first.submission_id
+    assert again.submission.submission_id == first.submission.submission_id
     run = Run(open_objects(file_store), first.run_id)
     deadline = time.monotonic() + 120
     while not run.checkpoints():
@@ -250,7 +250,7 @@ def test_a_job_is_joined_by_a_second_submitter_and_resumed_once_it_was_stopped(
     reached = run.checkpoints()[-1][0]
     third = submit(experiment, file_store, ray_head.address, run_id=first.run_id)
     assert isinstance(third, ClusterJob)
-    assert third.submission_id != first.submission_id
+    assert third.submission.submission_id != first.submission.submission_id
     assert third.wait().step == 6000
     table = run.metrics()
     assert table["step"].to_pylist() == list(range(10, 6001, 10))
