@@ -36,7 +36,9 @@ def test_demo_finds_collapses_and_a_winner_that_draws_ten_digits(tmp_path: Path)
     assert len(trials) >= 12
     stopped = [t for t in trials if t["state"] == "PRUNED"]
     assert stopped
-    assert all(t["verdict"]["kind"] in ("mode collapse", "diverged") and t["verdict"]["evidence"] for t in stopped)
+    assert all(
+        t["verdict"]["kind"] in ("mode collapse", "diverged") and t["verdict"]["evidence"] for t in stopped
+    )
     assert not [t for t in trials if t["state"] == "RUNNING"]
 
     figures, floor = result["run"]["figures"], result["run"]["floor"]

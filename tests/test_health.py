@@ -111,7 +111,9 @@ def test_a_monitor_resumes_where_it_was() -> None:
 
 def run(seed: int, **gan: object) -> list[Tick]:
     dataset = Digits(size=8).load("train")
-    probe = SampleProbe(dataset.fetch(dataset.order(0, 0)[:512])["x"], extractor_for(dataset, choice="random"))
+    probe = SampleProbe(
+        dataset.fetch(dataset.order(0, 0)[:512])["x"], extractor_for(dataset, choice="random")
+    )
     options = Train(steps=600, batch=64, log_every=20, evaluate_every=0, sample_every=0, stop_unhealthy=True)
     family = Vanilla.model_validate({"width": 128, "lr_g": 1e-3, "betas": (0.0, 0.9), **gan})
     return list(train(family, dataset, options, seed=seed, monitor=Monitor(probe)))
