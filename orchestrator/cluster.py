@@ -89,7 +89,7 @@ def connected(on: str = "local") -> Iterator[Capacity]:
     """Ray, initialised: `local` for an instance of our own, `auto` for the cluster we are in."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    if on == "local":
+    if on == "local" and not _started():
         _secure()
     import ray
 
@@ -103,6 +103,11 @@ def connected(on: str = "local") -> Iterator[Capacity]:
             yield _capacity()
         finally:
             ray.shutdown()
+
+
+def _started() -> bool:
+    """Whether Ray runs in this process already: what its connections use may not be changed any more."""
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
 def _start(on: str) -> None:

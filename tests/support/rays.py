@@ -37,6 +37,19 @@ def restored_environment() -> Iterator[None]:
         os.environ.update(before)
 
 
+def token() -> str:
+    """The one token of every Ray that this process starts or talks to, from now to its end.
+
+    It is never taken back: a connection that still drains would abort the process where its token is gone.
+    """
+    from ray._private.authentication_test_utils import reset_auth_token_state
+
+    if "RAY_AUTH_TOKEN" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        reset_auth_token_state()
+    return os.environ["RAY_AUTH_TOKEN"]
+
+
 @contextmanager
 def short_folder() -> Iterator[str]:
     """A temporary folder with a short path."""
@@ -81,6 +94,7 @@ def local_ray() -> Iterator[None]:
     """One Ray of our own for all of a module: every `--on local` in this process finds it started."""
     from orchestrator.cluster import connected
 
+    token()
     with restored_environment(), short_folder() as folder:
         os.environ.pop("RAY_ADDRESS", None)
         os.environ["GANCTL_RAY_TMP"] = folder
@@ -91,23 +105,18 @@ def local_ray() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class RayHead:
-    """A one-node cluster: the address of its Jobs API, and what its clients need in their environment."""
+    """A one-node cluster: the address of its Jobs API."""
 
     address: str
-    environment: dict[str, str]
 
 
 @pytest.fixture(scope="module")
 def ray_head() -> Iterator[RayHead]:
-    """A real `ray start --head` behind a token; this process knows the token meanwhile."""
-    from ray._private.authentication_test_utils import reset_auth_token_state
-
+    """A real `ray start --head` behind this process's token."""
     port = free_port()
-    client = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    secret = token()
     with restored_environment(), short_folder() as folder:
         os.environ.pop("RAY_ADDRESS", None)
-        os.environ.update(client)
-        reset_auth_token_state()
         words = {
             "--port": free_port(),
             "--dashboard-port": port,
@@ -127,13 +136,12 @@ def ray_head() -> Iterator[RayHead]:
                 start_new_session=True,
             )
         try:
-            _answers(port, client["RAY_AUTH_TOKEN"], head, log)
-            yield RayHead(f"http://127.0.0.1:{port}", client)
+            _answers(port, secret, head, log)
+            yield RayHead(f"http://127.0.0.1:{port}")
         finally:
             head.kill()
             head.wait()
             end(processes_of(folder))
-    reset_auth_token_state()
 
 
 def _answers(port: int, token: str, head: subprocess.Popen[bytes], log: Path) -> None:
