@@ -188,6 +188,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(
     assert steps_of(Run(open_objects(file_store), job.run_id)) == STEPS
 
 
+@pytest.mark.slow
 def test_a_run_on_ray_that_cannot_begin_says_why_once(local_ray: None, file_store: str) -> None:
     """The data went away between submitting and training: no retry could mend that."""
     from orchestrator.launch import announce_run
