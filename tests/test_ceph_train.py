@@ -98,7 +98,7 @@ def test_two_workers_train_onto_ceph_and_any_tool_reads_the_bucket(
 
 
 def test_ctrl_c_leaves_no_process_and_the_same_command_goes_on(file_store: str) -> None:
-    cadence = ("train.steps=1500", "train.log_every=10", "train.checkpoint_every=50", "data.num=500")
+    cadence = ("train.steps=6000", "train.log_every=10", "train.checkpoint_every=100", "data.num=500")
     words = ("train", "vanilla.ring", "gan.width=16", *cadence, "--workers", "2", "--store", file_store)
     objects = open_objects(file_store)
     with short_folder() as folder:
@@ -127,7 +127,7 @@ def test_ctrl_c_leaves_no_process_and_the_same_command_goes_on(file_store: str) 
         assert run.sealed() is None
         outcome = ganctl(folder, "train", "--resume", run_id, "--store", file_store)
         nothing_left(folder)
-    assert (outcome["state"], outcome["step"]) == ("completed", 1500)
+    assert (outcome["state"], outcome["step"]) == ("completed", 6000)
     table = run.metrics()
-    assert table["step"].to_pylist() == list(range(10, 1501, 10))
+    assert table["step"].to_pylist() == list(range(10, 6001, 10))
     assert set(table["attempt"].to_pylist()) == {1, 2}

@@ -56,7 +56,7 @@ def test_every_run_is_listed_at_each_stage_of_its_life(objects: Objects) -> None
     assert {row["id"]: row["state"] for row in rows} == {
         compacted: "completed", done: "completed", live: "running",
     }  # fmt: skip
-    assert [row["id"] for row in rows] == sorted([compacted, done, live], reverse=True)
+    assert [row["id"] for row in rows] == [live, done, compacted]
     by_id = {row["id"]: row for row in rows}
     same = {"created", "time", "id", "name", "metrics"}
     assert {k: v for k, v in by_id[compacted].items() if k not in same} == {

@@ -73,7 +73,8 @@ class Catalogue:
         rows |= {
             i: {k: v for k, v in row.items() if k not in summaries.PLACE} for i, row in found.indexed.items()
         }
-        return [rows[run_id] for run_id in sorted(rows, reverse=True)]
+        # An id tells the second; `created` tells apart runs that were begun within one.
+        return sorted(rows.values(), key=lambda row: (row["id"][:15], row["created"] or 0.0), reverse=True)
 
     def compact(self) -> Snapshot:
         """Move sealed runs into the next snapshot; returns the newest one.
