@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from gans.convolution import Collapse, Double, Expand, Halve
+from gans.data.base import Field
 from gans.nn import Norm, Reshape, levels, normalisation, weighted
 
 
@@ -72,6 +73,24 @@ def conv_discriminator(shape: tuple[int, ...], width: int, norm: Norm) -> nn.Mod
         down = weighted(nn.Conv2d(a, b, 4, 2, 1, bias=norm != "batch"), norm)
         layers += [down, normalisation(norm, b), LeakyReLU()]
     return initialise(nn.Sequential(*layers, weighted(Collapse(widths[-1], 1), norm), nn.Flatten(0)))
+
+
+def plain_pair(
+    made: Field, latent: int, width: int, depth: int, norm_g: Norm, norm_d: Norm
+) -> dict[str, nn.Module]:
+    """Generator and critic by what they make: convolutions for pictures, perceptrons of `depth` layers for vectors.
+
+    A critic of vectors has no norm.
+    """
+    if made.kind == "image":
+        return {
+            "generator": conv_generator(made.shape, latent, width, norm_g),
+            "discriminator": conv_discriminator(made.shape, width, norm_d),
+        }
+    return {
+        "generator": mlp_generator(made.shape, latent, width, depth, norm_g),
+        "discriminator": mlp_discriminator(made.shape, width, depth, "none"),
+    }
 
 
 def initialise(network: nn.Module, std: float = 0.02) -> nn.Module:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,14 +17,9 @@ from gans.families import FAMILIES
 from gans.options import Train
 from gans.training import State
 from tests.support.runs import OPTIONS, state_after, tiny
+from tests.support.threads import one_thread
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]
 
 
 def differences(a: Any, b: Any, where: str = "state") -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +22,9 @@ from gans.families import FAMILIES, family_class
 from gans.family import Family, Networks
 from gans.generator import Model
 from tests.support.runs import state_after, tiny
+from tests.support.threads import one_thread
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]
 
 
 def trained(tag: str) -> Model:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,16 +14,11 @@ from gans.health import HealthRules, Monitor, Verdict
 from gans.loop import Tick, train
 from gans.metrics import SampleProbe, extractor_for
 from gans.options import Train
+from tests.support.threads import one_thread
+
+__all__ = ["one_thread"]
 
 CALM = {"loss_d": 1.0, "loss_g": 1.0, "grad_generator": 1.0, "d_accuracy": 0.7}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def real(num: int, seed: int = 0) -> Tensor:

@@ -11,7 +11,7 @@ from gans.adversarial import Adversarial
 from gans.data.base import DataSpec
 from gans.family import Networks
 from gans.losses import LossName
-from gans.networks import conv_discriminator, conv_generator, mlp_discriminator, mlp_generator
+from gans.networks import plain_pair
 from gans.nn import Norm, picture_problems
 from gans.schedule import Schedule
 
@@ -33,13 +33,4 @@ class WGAN(Adversarial):
         return picture_problems(spec.x.shape) if spec.x.kind == "image" else []
 
     def networks(self, spec: DataSpec) -> Networks:
-        shape = spec.x.shape
-        if spec.x.kind == "image":
-            return {
-                "generator": conv_generator(shape, self.latent_dim, self.width, self.norm_g),
-                "discriminator": conv_discriminator(shape, self.width, self.norm_d),
-            }
-        return {
-            "generator": mlp_generator(shape, self.latent_dim, self.width, self.depth, self.norm_g),
-            "discriminator": mlp_discriminator(shape, self.width, self.depth, "none"),
-        }
+        return plain_pair(spec.x, self.latent_dim, self.width, self.depth, self.norm_g, self.norm_d)
