@@ -70,6 +70,7 @@ def sweep(
     sampler: Sampler = "tpe",
     on: str = "local",
     overrides: Document | None = None,
+    plan: Document | None = None,
     sweep_id: str | None = None,
 ) -> Document:
     """Search the experiment's space; fails only where no trial completes. Returns the trials and the best of them.
@@ -81,10 +82,12 @@ def sweep(
         sampler: Optuna's sampler.
         on: local, or the address of a cluster, http://HEAD:8265.
         overrides: Fields to replace, dotted: {"train.steps": 500}.
-        sweep_id: Go on with this sweep until it has so many trials.
+        plan: What else the sweep is asked for: {"hours": 2, "objectives": ["fid", "coverage"], "stop": "median"}.
+        sweep_id: Go on with this sweep until its plan is spent.
     """
     chosen = resolve(experiment, overrides)
-    swept = run_trials(sweep_id or begin_sweep(), chosen, store, trials, sampler, on)
+    asked = {"trials": trials, "sampler": sampler, **(plan or {})}
+    swept = run_trials(sweep_id or begin_sweep(), chosen, store, asked, on)
     show_trials(chosen["name"], swept)
     return swept
 
@@ -97,6 +100,7 @@ def sweep_then_train(
     sampler: Sampler = "tpe",
     on: str = "local",
     overrides: Document | None = None,
+    plan: Document | None = None,
     winner: Document | None = None,
 ) -> Document | State[Any]:
     """Sweep, then train the winner with a budget and workers of its own. Returns the sweep and how the run ended.
@@ -108,10 +112,12 @@ def sweep_then_train(
         sampler: Optuna's sampler.
         on: local, or the address of a cluster, http://HEAD:8265.
         overrides: Fields to replace in every trial, dotted: {"train.steps": 500}.
+        plan: What else the sweep is asked for: {"hours": 2, "objectives": ["fid", "coverage"], "stop": "median"}.
         winner: Fields to replace in the winner: {"train.steps": 5000, "scale.workers": 2}.
     """
     chosen = resolve(experiment, overrides)
-    swept = run_trials(begin_sweep(), chosen, store, trials, sampler, on)
+    asked = {"trials": trials, "sampler": sampler, **(plan or {})}
+    swept = run_trials(begin_sweep(), chosen, store, asked, on)
     show_trials(chosen["name"], swept)
     best = swept["best"]
     final = parse(chosen).override({**best["params"], "name": "winner", **(winner or {})}).document()

@@ -16,12 +16,13 @@ from prefect.states import get_state_exception
 from orchestrator.errors import AlreadyExists, ConditionalWritesMissing, RunFailed, StoreError
 from orchestrator.experiment import parse
 from orchestrator.launch import submit
+from orchestrator.outcome import outcome_of
 from orchestrator.progress import Event, of_run, tell
 from orchestrator.store.ids import new_id
 from orchestrator.store.objects import open_objects
 from orchestrator.store.reader import Run
 from orchestrator.sweep.driver import run_sweep
-from orchestrator.worker import outcome_of
+from orchestrator.sweep.plan import parse_plan
 
 Document = dict[str, Any]
 RetryCondition = Callable[[Task[..., Any], TaskRun, State[Any]], bool]
@@ -87,16 +88,13 @@ def train_run(run_id: str, store: str, on: str) -> Document:
     retry_delay_seconds=DELAYS,
     retry_condition_fn=only_after(StoreError, OSError),
 )
-def run_trials(
-    sweep_id: str, experiment: Document, store: str, trials: int, sampler: str, on: str
-) -> Document:
-    """Sweep `sweep_id` until it has `trials` trials. Raises RunFailed where none of them completed."""
+def run_trials(sweep_id: str, experiment: Document, store: str, plan: Document, on: str) -> Document:
+    """Sweep `sweep_id` until its plan is spent. Raises RunFailed where no trial completed."""
     get_run_logger().info("sweep %s of %s on %s, results in %s", sweep_id, experiment["name"], on, store)
     result = run_sweep(
         parse(experiment),
         store,
-        trials=trials,
-        sampler=sampler,
+        parse_plan(plan),
         on=on,
         sweep_id=sweep_id,
         progress=lambda beat: tell(Event(**beat)),

@@ -5,18 +5,20 @@ The training loop is written once and knows only this. A family is one file that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from gans.config import Config
 from gans.data.base import Batch, DataSpec
 from gans.draws import Draws
 from gans.errors import ConfigError
+from gans.remedies import Remedy
 from gans.schedule import Schedule
 from gans.sync import Sync
 
@@ -92,11 +94,13 @@ class Family(Config):
 
     `inputs`: the batch fields `sample` needs (none for an unconditional generator). `imitates`: the data field
     whose distribution the samples' `x` should match. `averaged`: networks with a moving average, used to sample.
+    `scalars`: fields that shape neither networks nor phases, so that they may change while training goes on.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ()
     imitates: ClassVar[str] = "x"
     averaged: ClassVar[tuple[str, ...]] = ("generator",)
+    scalars: ClassVar[frozenset[str]] = frozenset()
 
     def check(self, spec: DataSpec) -> list[str]:
         """Every reason, one line each, why this family cannot train on such data."""
@@ -142,6 +146,17 @@ class Family(Config):
             f"{name} cannot be exported to ONNX: it does not define `exported`; export safetensors instead"
         )
 
-    def remedies(self) -> dict[str, Any]:
-        """Field changes worth trying after a collapse, in order of effort; empty where there is no advice."""
-        return {}
+    def remedies(self, kind: str) -> tuple[Remedy, ...]:
+        """What to try for a verdict of `kind` (gans.health.Kind), the least effort first; empty without advice.
+
+        It follows from the present values and leaves out what would change nothing, so that a family whose first
+        remedy was applied advises the next one.
+        """
+        return ()
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Self:
+        """The family with some fields replaced, validated. Raises ConfigError."""
+        try:
+            return type(self).model_validate({**self.model_dump(exclude={"family"}), **changes})
+        except ValidationError as error:
+            raise ConfigError(f"{type(self).__name__} does not take {dict(changes)}: {error}") from error

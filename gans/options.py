@@ -25,8 +25,10 @@ class Train(Config):
     """Budget (the first of `steps`, `images`, `seconds` that is reached ends the run), batch, cadence and speed.
 
     `batch` is global: the rows of all ranks together. `log_every`, `evaluate_every`, `sample_every` and
-    `checkpoint_every` count steps; 0 means only at the end. `plateau` ends the run after that
-    many evaluations without a better FID (0: never). `stop_unhealthy` ends it on a verdict other than healthy.
+    `checkpoint_every` count steps; 0 means only at the end; the newest `keep_checkpoints` stay. `plateau` ends the run
+    after that many evaluations without a better FID (0: never). `on_collapse` is what a verdict other than healthy
+    leads to: the end (`stop`); the family's remedy from the last sound checkpoint on, up to `max_remedies` times
+    (`remedy`); or nothing (`ignore`).
     """
 
     steps: int | None = pydantic.Field(2000, ge=1)
@@ -39,8 +41,10 @@ class Train(Config):
     sample_every: int = pydantic.Field(500, ge=0)
     sample_grid: int = pydantic.Field(64, ge=1)
     checkpoint_every: int = pydantic.Field(500, ge=0)
+    keep_checkpoints: int = pydantic.Field(2, ge=1)
     plateau: int = pydantic.Field(0, ge=0)
-    stop_unhealthy: bool = False
+    on_collapse: Literal["stop", "remedy", "ignore"] = "remedy"
+    max_remedies: int = pydantic.Field(3, ge=0)
     ema: bool = True
     extractor: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"

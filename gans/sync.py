@@ -7,7 +7,7 @@ over ranks of the gradients is the gradient of the global batch, uneven shares i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -35,6 +35,10 @@ class Sync(Protocol):
         """Rank 0's value, on every rank."""
         ...
 
+    def share(self, value: Any) -> Any:
+        """Rank 0's plain value, on every rank."""
+        ...
+
     def gather_rows(self, rows: Tensor) -> Tensor:
         """The ranks' rows concatenated in rank order; ranks may hold different counts."""
         ...
@@ -53,6 +57,9 @@ class Alone:
         return value
 
     def agree(self, value: int) -> int:
+        return value
+
+    def share(self, value: Any) -> Any:
         return value
 
     def gather_rows(self, rows: Tensor) -> Tensor:
@@ -84,6 +91,11 @@ class Group:
         flag = torch.tensor([value], dtype=torch.int64, device=self._device())
         dist.broadcast(flag, src=0)
         return int(flag.item())
+
+    def share(self, value: Any) -> Any:
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
 
     def gather_rows(self, rows: Tensor) -> Tensor:
         counts = torch.zeros(self.world, dtype=torch.int64, device=self._device())

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from orchestrator.errors import ConfigError, NotFound, RunFailed
+from orchestrator.outcome import Outcome, outcome_of
 from orchestrator.store.objects import Objects
 from orchestrator.store.reader import Run
-from orchestrator.worker import Outcome, outcome_of
 
 if TYPE_CHECKING:
     from ray.job_submission import JobStatus, JobSubmissionClient

@@ -15,13 +15,14 @@ from typing import Any, Protocol
 from orchestrator.cluster import Capacity, connected
 from orchestrator.errors import AlreadyExists, ConfigError, RunFailed, StoreError
 from orchestrator.experiment import Experiment, parse
+from orchestrator.outcome import Outcome, outcome_of
 from orchestrator.preflight import check
 from orchestrator.store.ids import new_id
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
 from orchestrator.store.writer import announce
 from orchestrator.version import code_version
-from orchestrator.worker import Outcome, outcome_of, work
+from orchestrator.worker import OnTick, work
 
 Progress = Callable[[dict[str, Any]], None]
 POLL_SECONDS = 0.5
@@ -106,15 +107,19 @@ class InlineJob:
         self.objects, self.run_id = objects, run_id
 
     def wait(self, progress: Progress | None = None) -> Outcome:
+        changes: list[str] = []
+
         def tell(tick: Any) -> None:
+            if tick.remedy is not None:
+                changes.append(tick.remedy.why)
             if progress is not None:
-                figures = tick.evaluation or {}
                 progress(
                     {
                         "step": tick.step,
                         "progress": tick.progress,
                         "verdict": tick.verdict.kind,
-                        "figures": figures,
+                        "figures": tick.evaluation or {},
+                        "changes": changes,
                     }
                 )
 
@@ -139,15 +144,25 @@ class RayJob:
             _watched(run, progress),
         ):
             capacity.require(experiment.scale)
-            _fit(experiment, self.objects, self.run_id, capacity, scratch)
+            fit(experiment, self.objects, self.run_id, capacity, scratch)
         return _ended(run)
 
     def stop(self) -> None:
         raise RunFailed("a run on a Ray of our own is stopped by Ctrl-C")
 
 
-def _fit(experiment: Experiment, objects: Objects, run_id: str, capacity: Capacity, scratch: str) -> None:
-    """Run Ray Train to the end; its own storage is scratch, since checkpoints and metrics are in our store."""
+def fit(
+    experiment: Experiment,
+    objects: Objects,
+    run_id: str,
+    capacity: Capacity,
+    scratch: str,
+    on_tick: OnTick | None = None,
+) -> None:
+    """Run Ray Train to the end; its own storage is scratch, since checkpoints and metrics are in our store.
+
+    `on_tick` is called on rank 0, in its process. Raises RunFailed where the run has not ended.
+    """
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -156,7 +171,7 @@ def _fit(experiment: Experiment, objects: Objects, run_id: str, capacity: Capaci
     resources = {"CPU": scale.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"store": objects.url, "run_id": run_id},
+        train_loop_config={"store": objects.url, "run_id": run_id, "on_tick": on_tick},
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=scale.workers, use_gpu=bool(gpus), resources_per_worker=resources
@@ -215,7 +230,8 @@ def train_worker(config: dict[str, Any]) -> None:
     if Run(open_objects(config["store"]), config["run_id"]).sealed() is not None:
         return  # a worker died, or said why it cannot go on, when the run had ended: there is nothing to retry
     alone = ray.train.get_context().get_world_size() == 1
-    work(config["store"], config["run_id"], Alone() if alone else Group(), get_device())
+    sync = Alone() if alone else Group()
+    work(config["store"], config["run_id"], sync, get_device(), config["on_tick"])
 
 
 @contextmanager

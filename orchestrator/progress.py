@@ -46,6 +46,8 @@ def of_run(label: str) -> Callable[[dict[str, object]], None]:
     def tell_beat(beat: dict[str, object]) -> None:
         figures = beat.get("figures")
         said = [f"step {beat.get('step')}", str(beat.get("verdict", ""))]
+        if isinstance(changes := beat.get("changes"), list) and changes:
+            said.append(f"mended {len(changes)}x")
         if isinstance(figures, dict) and "fid" in figures:
             said.append(f"FID {figures['fid']:.1f}, coverage {figures.get('coverage', 0):.2f}")
         done = beat.get("progress", 0.0)

@@ -8,53 +8,30 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from gans.checkpoint import pack, spec_document, unpack
+from gans.course import Change
 from gans.data.base import Dataset
-from gans.data.views import imitated
 from gans.errors import ConfigError, DataError
 from gans.health import Monitor
 from gans.loop import Tick, train
-from gans.metrics import Evaluator, SampleProbe, extractor_for
+from gans.packing import Pack
 from gans.pictures import encode, picture_of
 from gans.sync import Alone, Sync
 from orchestrator.errors import GanctlError, StoreError
 from orchestrator.experiment import Experiment, parse
-from orchestrator.store.extractors import StoreCache
-from orchestrator.store.files import files_for
+from orchestrator.outcome import STATES, Outcome, Turn
+from orchestrator.scene import Scene
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
 from orchestrator.store.writer import RunWriter, newest_attempt
 
-PROBE_ROWS = 512
-
-STATES = {"budget": "completed", "plateau": "completed", "mode collapse": "collapsed", "diverged": "diverged"}
-"""The state a run is sealed with, by why it ended; other verdicts end it as `unhealthy`."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: its sealed state, the verdict, the last evaluation and that of held-out real data."""
-
-    run_id: str
-    state: str
-    step: int
-    verdict: dict[str, Any]
-    figures: dict[str, float]
-    floor: dict[str, float]
-
-    @property
-    def healthy(self) -> bool:
-        return self.state == "completed"
-
-
-OnTick = Callable[[Tick], None]
+OnTick = Callable[[Tick], Turn | None]
 
 
 def work(
@@ -66,21 +43,18 @@ def work(
 ) -> Outcome:
     """Run (or resume) run `run_id`, announced in the store, as rank `sync.rank`. Returns how it ended.
 
+    `on_tick`, given on every rank or on none, hears rank 0's ticks and may answer with a `Turn` for all.
     A run whose experiment or data are wrong is sealed as failed; any other exception, a store out of reach among them,
     leaves it unsealed, to be resumed by the same call.
     """
-    objects = open_objects(store_url)
-    experiment = parse(Run(objects, run_id).document()["experiment"])
-    rank = Rank(objects, run_id, experiment, sync or Alone(), device)
-    try:
-        with threads(int(max(1.0, experiment.scale.cpus_per_worker))):
-            return rank.run(on_tick)
-    except (ConfigError, DataError) as error:
-        rank.abandon("failed", error)
-        raise
-    except BaseException as error:
-        rank.interrupted(error)
-        raise
+    rank = Rank(open_objects(store_url), run_id, sync or Alone(), device, steered=on_tick is not None)
+    ticks, turn = rank.ticks(), None
+    with threads(int(max(1.0, rank.experiment.scale.cpus_per_worker))), suppress(StopIteration):
+        while True:
+            tick = ticks.send(turn)
+            turn = on_tick(tick) if on_tick is not None and rank.sync.rank == 0 else None
+    assert rank.outcome is not None
+    return rank.outcome
 
 
 @contextmanager
@@ -95,28 +69,72 @@ def threads(num: int) -> Iterator[None]:
 
 
 class Rank:
-    """One rank of one attempt. Rank 0 alone holds a writer, an evaluator and a monitor."""
+    """One rank of one attempt. Rank 0 alone holds a writer, an evaluator and a monitor.
+
+    `scene` is shared by runs on the same data; `pack` trains several ranks as one model; a `steered` rank may be told
+    a `Turn` at every tick.
+    """
 
     def __init__(
-        self, objects: Objects, run_id: str, experiment: Experiment, sync: Sync, device: torch.device | None
+        self,
+        objects: Objects,
+        run_id: str,
+        sync: Sync,
+        device: torch.device | None = None,
+        *,
+        steered: bool = False,
+        scene: Scene | None = None,
+        pack: Pack | None = None,
     ) -> None:
-        self.objects, self.run_id, self.experiment, self.sync, self.device = (
-            objects,
-            run_id,
-            experiment,
-            sync,
-            device,
-        )
+        self.objects, self.run_id, self.sync, self.device = objects, run_id, sync, device
+        self.experiment: Experiment = parse(Run(objects, run_id).document()["experiment"])
+        self.steered, self.pack = steered, pack
+        self.scene = scene or Scene(objects)
         self.writer = RunWriter.attach(objects, run_id) if sync.rank == 0 else None
         self.floor: dict[str, float] = {}
         self.figures: dict[str, float] = {}
+        self.changes: list[dict[str, Any]] = []
+        self.reason = ""
+        self.outcome: Outcome | None = None
 
-    def run(self, on_tick: OnTick | None) -> Outcome:
+    def ticks(self) -> Generator[Tick, Turn | None, None]:
+        """Train, store, and yield every tick once it is stored; `outcome` is there after the last one.
+
+        A `Turn` that is sent to a steered rank holds from the next step on.
+        """
+        try:
+            yield from self._run()
+        except (ConfigError, DataError) as error:
+            self.abandon(error)
+            raise
+        except BaseException as error:
+            self.interrupted(error)
+            raise
+
+    def _run(self) -> Generator[Tick, Turn | None, None]:
+        dataset, held_out = self.scene.data(self.experiment)
+        ticks = self._begin(dataset, held_out)
+        change: Change | None = None
+        tick: Tick | None = None
+        with suppress(StopIteration):
+            while True:
+                tick = ticks.send(change)
+                self._store(tick, held_out)
+                change = self._told((yield tick))
+                self._remember(tick, change or tick.remedy)
+        assert tick is not None
+        self.outcome = self._seal(tick, dataset)
+
+    def _begin(self, dataset: Dataset, held_out: Dataset) -> Generator[Tick, Change | None, None]:
         e = self.experiment
-        files = files_for(getattr(e.data, "path", ""))
-        dataset, held_out = e.data.load("train", files), e.data.load("held_out", files)
-        evaluator, monitor = self._judges(dataset, held_out) if self.writer else (None, None)
-        ticks = train(
+        evaluator, monitor = None, None
+        if self.writer is not None:
+            self.writer.keep_last = e.train.keep_checkpoints
+            evaluator, probe = self.scene.judges(e)
+            self.floor, monitor = evaluator.floor, Monitor(probe, e.health)
+        resume = self._latest()
+        self.changes = list(resume["course"]["changes"]) if resume else []
+        return train(
             e.gan,
             dataset,
             e.train,
@@ -126,27 +144,31 @@ class Rank:
             evaluate=evaluator,
             monitor=monitor,
             conditions=held_out,
-            resume=self._latest(),
+            resume=resume,
+            pack=self.pack,
         )
-        last: Tick | None = None
-        for last in ticks:
-            self._store(last, held_out)
-            if on_tick is not None:
-                on_tick(last)
-        assert last is not None
-        assert last.ended is not None
-        return self._seal(last, dataset)
 
-    def _judges(self, dataset: Dataset, held_out: Dataset) -> tuple[Evaluator, Monitor]:
-        """The evaluator against held-out real data, and the health monitor with its probe."""
-        e = self.experiment
-        real, held = imitated(dataset, e.gan.imitates), imitated(held_out, e.gan.imitates)
-        extractor = extractor_for(real, StoreCache(self.objects), e.train.extractor)
-        evaluator = Evaluator(real, held, extractor, e.train.evaluate_samples, seed=0)
-        self.floor = evaluator.floor
-        rows = real.fetch(real.order(0, 0)[:PROBE_ROWS])["x"]
-        probe = SampleProbe(rows, extractor) if len(rows) >= PROBE_ROWS // 2 else None
-        return evaluator, Monitor(probe, e.health)
+    def _told(self, turn: Turn | None) -> Change | None:
+        """Rank 0's `turn` as the change that every rank makes."""
+        turn = self.sync.share(turn) if self.steered else None
+        if turn is None:
+            return None
+        self.reason = turn.reason
+        if not turn.run_id:
+            return Change(end="pruned", why=turn.reason)
+        weights = unpack(Run(self.objects, turn.run_id).read_checkpoint(turn.step))
+        fields = {name.removeprefix("gan."): value for name, value in turn.fields.items()}
+        return Change(fields, weights, why=turn.reason)
+
+    def _remember(self, tick: Tick, change: Change | None) -> None:
+        """Keep what changes the course from here on with the results."""
+        if change is None or change.end or tick.ended:
+            return
+        told = {"step": tick.step, "remedy": change is tick.remedy, "why": change.why}
+        self.changes.append(told | {"fields": dict(change.fields)})
+        if self.writer is not None:
+            self.writer.log(tick.step, {"change": change.why})
+            self.writer.heartbeat(force=True, changes=self.changes)
 
     def _latest(self) -> dict[str, Any] | None:
         """The newest committed checkpoint, the same one on every rank."""
@@ -172,6 +194,7 @@ class Rank:
             progress=tick.progress,
             verdict=tick.verdict.kind,
             figures=self.figures,
+            changes=self.changes,
             force=tick.ended is not None,
         )
 
@@ -185,9 +208,14 @@ class Rank:
 
     def _seal(self, tick: Tick, dataset: Dataset) -> Outcome:
         assert tick.ended is not None
-        state = STATES.get(tick.ended, "unhealthy")
+        ignored = tick.verdict.healthy or self.experiment.train.on_collapse == "ignore"
+        why = tick.ended if ignored or STATES.get(tick.ended) != "completed" else tick.verdict.kind
+        state = STATES.get(why, "unhealthy")
         verdict = tick.verdict.document()
-        outcome = Outcome(self.run_id, state, tick.step, verdict, self.figures, self.floor)
+        reason = self.reason if state == "pruned" else ""
+        outcome = Outcome(
+            self.run_id, state, tick.step, verdict, self.figures, self.floor, self.changes, reason
+        )
         if self.writer is not None:
             end = {
                 "ended": tick.ended,
@@ -196,6 +224,8 @@ class Rank:
                 "remedy": verdict["remedy"],
                 "figures": self.figures,
                 "floor": self.floor,
+                "changes": self.changes,
+                "reason": reason,
                 "spec": spec_document(dataset.spec),
                 "data": {"fingerprint": dataset.fingerprint(), "skipped": vars(dataset.skipped)},
                 "seconds": tick.seconds,
@@ -204,10 +234,10 @@ class Rank:
             self.writer.seal(state, end)
         return outcome
 
-    def abandon(self, state: str, error: Exception) -> None:
+    def abandon(self, error: Exception) -> None:
         """Seal the run as failed, with the reason a person needs."""
         if self.writer is not None:
-            self.writer.seal(state, {"error": str(error)})
+            self.writer.seal("failed", {"error": str(error)})
 
     def interrupted(self, error: BaseException) -> None:
         """Leave the run resumable, with what stopped it in its heartbeat."""
@@ -219,13 +249,3 @@ class Rank:
             if newest_attempt(self.objects, self.run_id) == self.writer.attempt:
                 self.writer.flush()
                 self.writer.heartbeat(force=True, state="interrupted", error=said, traceback=trace)
-
-
-def outcome_of(run: Run) -> Outcome:
-    """The outcome of a sealed run."""
-    sealed = run.sealed()
-    assert sealed is not None, f"run {run.id} has not ended"
-    verdict = {"kind": sealed.get("verdict", "unknown")} | {k: sealed.get(k) for k in ("evidence", "remedy")}
-    return Outcome(
-        run.id, sealed["state"], sealed["step"], verdict, sealed.get("figures", {}), sealed.get("floor", {})
-    )

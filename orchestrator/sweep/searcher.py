@@ -1,76 +1,74 @@
-"""Ray Tune's view of a ledger: what Tune asks and tells, passed to the study that is the truth of the sweep.
+"""Ray Tune's view of a sweep: what Tune asks and hears, passed to the conductor, and its orders left at the desk.
 
 Tune's own snapshot of a searcher is disposable, so nothing is written to it: a sweep carries on by opening its ledger
-again under a new Tuner. A trial is a function that reports the fields below.
-
-    state      "running" until its last report, then "complete", "failed", or why it was stopped ("collapsed", …)
-    objective  a float, or a list with one for each direction; `step`: where it was measured
-    verdict    `gans.health.Verdict.document()`;  `reason`: for "failed";  `run_id`: its run in the store
+again under a new Tuner. A Tune trial is a host (`host.py`) that is given one trial of the ledger, or a pack of them, as
+`{"trials": [Assignment, ...]}`, and reports `{"beats": [Beat as dict, ...]}`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from orchestrator.sweep.ledger import Ledger
-from orchestrator.sweep.space import Space
+from orchestrator.sweep.conductor import Assignment, Beat, Conductor, Order
+
+Orders = list[tuple[int, Order] | Assignment]
 
 
 class LedgerSearch(Searcher):
-    """Hands out trials until the ledger holds `total`, as `{"trial": number, "params": {field: value}}`."""
+    """Hands out the conductor's trials, `size` to a Tune trial. `leave(trial_id, orders)` is where orders go."""
 
-    def __init__(self, ledger: Ledger, space: Space, total: int) -> None:
+    def __init__(self, conductor: Conductor, leave: Callable[[str, Orders], None], size: int = 1) -> None:
         super().__init__()
-        self._ledger = ledger
-        self._space = space
-        self._total = total
-        self._numbers: dict[str, int] = {}
+        self._conductor, self._leave, self._size = conductor, leave, size
+        self._open: dict[str, set[int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its searcher into `tuner.pkl` beside the results, where no connection may go.
-        return {name: value for name, value in self.__dict__.items() if name != "_ledger"}
+        return {"_size": self._size}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override] # FINISHED is one
-        if self._ledger.remaining(self._total) == 0:
-            return Searcher.FINISHED
-        number, params = self._ledger.ask(self._space)
-        self._numbers[trial_id] = number
-        return {"trial": number, "params": params}
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override] # FINISHED is one
+        given = self._next(self._size)
+        if not given:
+            return Searcher.FINISHED if self._conductor.over else None
+        self._open[trial_id] = {assignment.number for assignment in given}
+        return {"trials": [asdict(assignment) for assignment in given]}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        number = self._numbers[trial_id]
-        if run_id := result.get("run_id"):
-            self._ledger.note(number, run_id=run_id)
-        self._ledger.report(
-            number, int(result.get("step", result["training_iteration"])), result.get("objective")
-        )
+        if "beats" not in result:
+            return
+        orders: Orders = []
+        for said in result["beats"]:
+            beat = Beat(**said)
+            order = self._conductor.hear(beat)
+            if beat.state == "running":
+                orders.append((beat.number, order))
+            else:
+                self._open[trial_id].discard(beat.number)
+        self._leave(trial_id, orders + self._refilled(trial_id))
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        number = self._numbers[trial_id]
-        if error:
-            self._ledger.fail(number, "the trial raised, or its process died; see its error file")
-        elif result is not None:
-            # Without a result Tune dropped a trial that never started: closing the ledger puts it back.
-            self._tell(number, result)
+        for number in self._open.pop(trial_id, ()):
+            self._conductor.lost(number, "its process died")
 
-    def _tell(self, number: int, result: Mapping[str, Any]) -> None:
-        state, objective = result.get("state"), result.get("objective")
-        if state is None:
-            self._ledger.fail(number, "the trial ended without saying how: it reported no `state`")
-        elif state == "complete":
-            self._ledger.complete(number, objective)
-        elif state == "failed":
-            self._ledger.fail(number, result.get("reason") or "the trial reported `failed`")
-        else:
-            reason = "stopped by Tune's scheduler" if state == "running" else state
-            # Tune hands a result over flattened, with "/" between the levels.
-            verdict = {k.removeprefix("verdict/"): v for k, v in result.items() if k.startswith("verdict/")}
-            self._ledger.prune(number, verdict, reason)
+    def _refilled(self, trial_id: str) -> list[Assignment]:
+        """The next trials for a pack with room; alone, a trial makes room by ending its Tune trial."""
+        if self._size == 1:
+            return []
+        given = self._next(self._size - len(self._open[trial_id]))
+        self._open[trial_id] |= {assignment.number for assignment in given}
+        return given
+
+    def _next(self, most: int) -> list[Assignment]:
+        given: list[Assignment] = []
+        while len(given) < most and (assignment := self._conductor.next()) is not None:
+            given.append(assignment)
+        return given
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the truth."""

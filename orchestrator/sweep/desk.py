@@ -1,0 +1,40 @@
+"""Where the driver of a sweep leaves its orders: Ray Tune carries what trials report, and nothing the other way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import Any
+
+
+class Desk:
+    """Named boxes of plain values, first in, first out. A Ray actor; it holds nothing that a restart would miss."""
+
+    def __init__(self) -> None:
+        self._boxes: defaultdict[str, asyncio.Queue[Any]] = defaultdict(asyncio.Queue)
+
+    async def put(self, box: str, value: Any) -> None:
+        """Leave `value` in a box."""
+        self._boxes[box].put_nowait(value)
+
+    async def take(self, box: str, seconds: float | None = None) -> Any:
+        """The oldest value of a box, once there is one; None where none came within `seconds`."""
+        try:
+            value = await asyncio.wait_for(self._boxes[box].get(), seconds)
+        except TimeoutError:
+            return None
+        if self._boxes[box].empty():
+            del self._boxes[box]
+        return value
+
+
+def open_desk() -> Any:
+    """A desk for the life of this driver: a handle that trials may carry with them."""
+    import ray
+
+    return ray.remote(num_cpus=0, max_concurrency=1000)(Desk).remote()
+
+
+def orders_of(trial_id: str) -> str:
+    """The box of orders for Tune trial `trial_id`."""
+    return f"orders/{trial_id}"

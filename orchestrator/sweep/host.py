@@ -1,0 +1,111 @@
+"""Where trials train: a Ray Tune actor that works off the trials it is given, one or a pack of them.
+
+It tells the driver how they stand (`tune.report`, which returns once the driver has heard) and takes its orders from
+the desk. A trial that ends in a pack makes room for the next one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from functools import cache
+from typing import Any
+
+from gans.packing import Pack
+from orchestrator.errors import ConfigError, DataError
+from orchestrator.outcome import Turn
+from orchestrator.scene import Scene
+from orchestrator.store.objects import Objects, open_objects
+from orchestrator.sweep.conductor import Assignment, Beat, Order
+from orchestrator.sweep.desk import orders_of
+from orchestrator.sweep.group import group_of
+from orchestrator.sweep.member import Document, Member, Solo, announce_trial, experiment_of, failed
+from orchestrator.worker import threads
+
+REPORT_SECONDS = 0.5  # between reports that say little: each is a round trip to the driver
+
+
+class Host:
+    """The trials at work in this actor."""
+
+    def __init__(
+        self, objects: Objects, experiment: Document, sweep_id: str, desk: Any, scene: Scene
+    ) -> None:
+        self._objects, self._experiment, self._sweep_id = objects, experiment, sweep_id
+        self._desk, self._scene = desk, scene
+        self._pack: Pack | None = None
+        self._members: list[Member] = []
+        self._turns: dict[int, Turn | None] = {}
+        self._used: dict[int, float] = {}
+        self._waiting: list[Beat] = []
+        self._told = 0.0
+
+    def run(self, given: Iterable[Assignment], packed: bool) -> None:
+        """Train the trials to their ends, and those that the driver gives in their place."""
+        self._pack = Pack() if packed else None
+        for assignment in given:
+            self._begin(assignment)
+        with threads(1):
+            while self._members or self._waiting:
+                self._round()
+
+    def _begin(self, given: Assignment) -> None:
+        try:
+            run_id = announce_trial(self._objects, self._experiment, self._sweep_id, given)
+            chosen = experiment_of(self._objects, run_id)
+            if chosen.scale.workers > 1:
+                member: Member = group_of(self._objects, run_id, given.number, self._desk)
+            else:
+                member = Solo(self._objects, run_id, given.number, self._scene, self._pack)
+        except (ConfigError, DataError) as error:
+            self._waiting.append(failed(given.number, str(error)))
+            return
+        self._members.append(member)
+        self._used[given.number] = 0.0
+
+    def _round(self) -> None:
+        """Every member goes on by a tick; what the driver must hear is told, and its orders are taken."""
+        due = self._waiting
+        self._waiting = []
+        for member in list(self._members):
+            begun = time.monotonic()
+            beat = member.advance(self._turns.pop(member.number, None))
+            # Members of a pack train together, whichever is asked first.
+            share = time.monotonic() - begun
+            for peer in self._members if self._pack else [member]:
+                self._used[peer.number] += share / (len(self._members) if self._pack else 1)
+            used = self._used[member.number]
+            due.append(replace(beat, devices=beat.devices * used / max(beat.seconds, used, 1e-9)))
+            if beat.state != "running":
+                self._members.remove(member)
+        asked = any(beat.state != "running" or beat.figures for beat in due)
+        if asked or time.monotonic() - self._told > REPORT_SECONDS:
+            self._told = time.monotonic()
+            self._report(due)
+
+    def _report(self, beats: list[Beat]) -> None:
+        """Tell the driver, and do as it says."""
+        from ray import get, tune
+
+        tune.report({"beats": [asdict(beat) for beat in beats]})
+        for order in get(self._desk.take.remote(orders_of(tune.get_context().get_trial_id()))):
+            if isinstance(order, Assignment):
+                self._begin(order)
+            else:
+                self._turns[order[0]] = turn_of(order[1])
+
+
+def turn_of(order: Order) -> Turn | None:
+    """What an order means to the run that it is for."""
+    if order.do == "go on":
+        return None
+    if order.do == "stop":
+        return Turn(reason=order.reason)
+    return Turn(order.reason, order.run_id or "", order.step or 0, order.changes)
+
+
+@cache
+def scene_of(store: str) -> Scene:
+    """The scene that all trials of this actor share, as long as Tune reuses it."""
+    return Scene(open_objects(store))
