@@ -68,9 +68,11 @@ class Course:
         """`state` is sound: a remedy goes back to it. It is copied: a state shares its tensors with the run."""
         self._sound = copy.deepcopy(state)
 
-    def state(self, sound: bool) -> dict[str, Any]:
-        """What a resume needs: the changes, and the sound weights where this checkpoint's own are not."""
-        return {"changes": self.changes, "sound": sound, "weights": None if sound else self._sound}
+    def state(self, sound: bool, ill: Kind) -> dict[str, Any]:
+        """What a resume needs: the changes, the sound weights where this checkpoint's own are not, and the verdict
+        that a remedy is due for."""
+        kept = None if sound else self._sound
+        return {"changes": list(self.changes), "sound": sound, "weights": kept, "ill": ill}
 
     def load(self, state: State) -> None:
         """Take up the changes and sound weights of checkpoint `state`."""

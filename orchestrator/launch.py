@@ -107,11 +107,7 @@ class InlineJob:
         self.objects, self.run_id = objects, run_id
 
     def wait(self, progress: Progress | None = None) -> Outcome:
-        changes: list[str] = []
-
         def tell(tick: Any) -> None:
-            if tick.remedy is not None:
-                changes.append(tick.remedy.why)
             if progress is not None:
                 progress(
                     {
@@ -119,7 +115,7 @@ class InlineJob:
                         "progress": tick.progress,
                         "verdict": tick.verdict.kind,
                         "figures": tick.evaluation or {},
-                        "changes": changes,
+                        "changes": list(tick.changes),
                     }
                 )
 

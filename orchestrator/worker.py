@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -52,7 +52,10 @@ def work(
     with threads(int(max(1.0, rank.experiment.scale.cpus_per_worker))), suppress(StopIteration):
         while True:
             tick = ticks.send(turn)
-            turn = on_tick(tick) if on_tick is not None and rank.sync.rank == 0 else None
+            try:
+                turn = on_tick(tick) if on_tick is not None and rank.sync.rank == 0 else None
+            except BaseException as error:
+                ticks.throw(error)  # the run says what cut it off
     assert rank.outcome is not None
     return rank.outcome
 
@@ -95,6 +98,7 @@ class Rank:
         self.figures: dict[str, float] = {}
         self.changes: list[dict[str, Any]] = []
         self.reason = ""
+        self.logged = self.saved = -1
         self.outcome: Outcome | None = None
 
     def ticks(self) -> Generator[Tick, Turn | None, None]:
@@ -121,7 +125,6 @@ class Rank:
                 tick = ticks.send(change)
                 self._store(tick, held_out)
                 change = self._told((yield tick))
-                self._remember(tick, change or tick.remedy)
         assert tick is not None
         self.outcome = self._seal(tick, dataset)
 
@@ -133,7 +136,6 @@ class Rank:
             evaluator, probe = self.scene.judges(e)
             self.floor, monitor = evaluator.floor, Monitor(probe, e.health)
         resume = self._latest()
-        self.changes = list(resume["course"]["changes"]) if resume else []
         return train(
             e.gan,
             dataset,
@@ -158,17 +160,8 @@ class Rank:
             return Change(end="pruned", why=turn.reason)
         weights = unpack(Run(self.objects, turn.run_id).read_checkpoint(turn.step))
         fields = {name.removeprefix("gan."): value for name, value in turn.fields.items()}
-        return Change(fields, weights, why=turn.reason)
-
-    def _remember(self, tick: Tick, change: Change | None) -> None:
-        """Keep what changes the course from here on with the results."""
-        if change is None or change.end or tick.ended:
-            return
-        told = {"step": tick.step, "remedy": change is tick.remedy, "why": change.why}
-        self.changes.append(told | {"fields": dict(change.fields)})
-        if self.writer is not None:
-            self.writer.log(tick.step, {"change": change.why})
-            self.writer.heartbeat(force=True, changes=self.changes)
+        why = f"{turn.reason}: the weights of run {turn.run_id} at step {turn.step}, {_listed(turn.fields)}"
+        return Change(fields, weights, why=why)
 
     def _latest(self) -> dict[str, Any] | None:
         """The newest committed checkpoint, the same one on every rank."""
@@ -178,14 +171,21 @@ class Rank:
 
     def _store(self, tick: Tick, held_out: Dataset) -> None:
         """Metrics, heartbeat, samples and checkpoint of a tick. `tick.state()` is for all ranks."""
-        state = tick.state() if tick.checkpoint and tick.ended != "diverged" else None
+        due = tick.checkpoint and tick.ended != "diverged" and tick.step > self.saved
+        state = tick.state() if due else None
+        self.saved = tick.step if due else self.saved
         if self.writer is None:
             return
         if tick.evaluation:
             self.figures = tick.evaluation
-        row: dict[str, Any] = {k: v for k, v in tick.metrics.items() if math.isfinite(v)}
-        row |= {"images": float(tick.images), "seconds": tick.seconds, "verdict": tick.verdict.kind}
-        self.writer.log(tick.step, row | (tick.evaluation or {}))
+        if tick.step > self.logged:  # an end that was ordered repeats the tick it was ordered at
+            self.logged = tick.step
+            row: dict[str, Any] = {k: v for k, v in tick.metrics.items() if math.isfinite(v)}
+            row |= {"images": float(tick.images), "seconds": tick.seconds, "verdict": tick.verdict.kind}
+            if turned := tick.changes[len(self.changes) :]:
+                row["change"] = "; ".join(change["why"] for change in turned)
+            self.changes = list(tick.changes)
+            self.writer.log(tick.step, row | (tick.evaluation or {}))
         if tick.samples is not None:
             self._picture(tick, held_out)
         if state is not None:
@@ -249,3 +249,7 @@ class Rank:
             if newest_attempt(self.objects, self.run_id) == self.writer.attempt:
                 self.writer.flush()
                 self.writer.heartbeat(force=True, state="interrupted", error=said, traceback=trace)
+
+
+def _listed(fields: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value:.4g}" for name, value in fields.items())

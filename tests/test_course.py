@@ -41,21 +41,17 @@ class Alarm(Monitor):
     """Passes the verdict `kind` at the given steps, and holds the others to be sound, or not."""
 
     def __init__(self, *steps: int, kind: Any = "mode collapse", unsound: tuple[int, ...] = ()) -> None:
+        self.restarts: list[float] = []
         super().__init__()
         self.steps, self.kind, self.unsound = steps, kind, unsound
-        self.restarts: list[float] = []
-        self.seen = 0
 
     def observe(self, step: int, *rest: Any) -> Any:
-        self.seen = step
+        self.sound = step not in (*self.steps, *self.unsound)
         return self._verdict(self.kind if step in self.steps else "healthy", [], {})
-
-    @property
-    def sound(self) -> bool:
-        return self.seen not in (*self.steps, *self.unsound)
 
     def restart(self, progress: float) -> None:
         self.restarts.append(progress)
+        super().restart(progress)
 
 
 FAMILY = Advised(width=8, depth=1, latent_dim=4, lr_ratio=2.0)
@@ -100,7 +96,7 @@ def test_a_remedy_goes_back_to_the_last_sound_weights_and_never_back_in_steps() 
     assert remedy.weights is not None
     assert weights(remedy.weights).equal(weights(seen[1][1]))
     assert [tick.remedy is not None for tick, _ in seen] == [False] * 3 + [True] + [False] * 2
-    assert monitor.restarts == [pytest.approx(8 / 12)]
+    assert monitor.restarts[-1] == pytest.approx(8 / 12)
     assert seen[-1][0].ended == "budget"
 
 
@@ -149,15 +145,9 @@ def test_no_remedy_is_taken_where_none_is_wanted(on_collapse: str, end: str) -> 
 
 
 @pytest.mark.parametrize("cut", [4, 6, 8])
-def test_a_run_resumed_after_or_before_a_remedy_ends_as_if_it_had_not_been_cut(cut: int) -> None:
+def test_a_run_resumed_before_at_or_after_a_remedy_ends_as_if_it_had_not_been_cut(cut: int) -> None:
     whole = run(Alarm(6), checkpoint_every=2)
     state = next(state for tick, state in whole if tick.step == cut)
-    if cut == 6:  # cut off after the verdict's checkpoint, before the remedy: the verdict comes again
-        rest = run(Alarm(6, 8), resume=state, checkpoint_every=2)
-        assert rest[0][0].remedy is not None
-        assert whole[2][0].remedy is not None
-        assert weights(rest[0][0].remedy.weights or {}).equal(weights(whole[2][0].remedy.weights or {}))
-        return
     rest = run(Alarm(6), resume=state, checkpoint_every=2)
     assert weights(rest[-1][1]).equal(weights(whole[-1][1]))
     assert rest[-1][1]["course"]["changes"] == whole[-1][1]["course"]["changes"]

@@ -1,14 +1,14 @@
 """Where trials train: a Ray Tune actor that works off the trials it is given, one or a pack of them.
 
-It tells the driver how they stand (`tune.report`, which returns once the driver has heard) and takes its orders from
-the desk. A trial that ends in a pack makes room for the next one.
+It tells the driver how they stand and does as it is told. A trial that ends in a pack makes room for the next one. It
+knows nothing of how the driver is reached.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,23 +17,31 @@ from orchestrator.errors import ConfigError, DataError
 from orchestrator.outcome import Turn
 from orchestrator.scene import Scene
 from orchestrator.store.objects import Objects, open_objects
-from orchestrator.sweep.conductor import Assignment, Beat, Order
-from orchestrator.sweep.desk import orders_of
 from orchestrator.sweep.group import group_of
 from orchestrator.sweep.member import Document, Member, Solo, announce_trial, experiment_of, failed
+from orchestrator.sweep.messages import Answers, Assignment, Beat, Order
 from orchestrator.worker import threads
 
 REPORT_SECONDS = 0.5  # between reports that say little: each is a round trip to the driver
 
 
+Tell = Callable[[list[Beat]], Answers]
+
+
 class Host:
-    """The trials at work in this actor."""
+    """The trials at work in this process. `tell` passes beats on and returns what the driver answers."""
 
     def __init__(
-        self, objects: Objects, experiment: Document, sweep_id: str, desk: Any, scene: Scene
+        self,
+        objects: Objects,
+        experiment: Document,
+        sweep_id: str,
+        tell: Tell,
+        scene: Scene,
+        desk: Any = None,
     ) -> None:
         self._objects, self._experiment, self._sweep_id = objects, experiment, sweep_id
-        self._desk, self._scene = desk, scene
+        self._tell, self._scene, self._desk = tell, scene, desk
         self._pack: Pack | None = None
         self._members: list[Member] = []
         self._turns: dict[int, Turn | None] = {}
@@ -82,18 +90,15 @@ class Host:
         asked = any(beat.state != "running" or beat.figures for beat in due)
         if asked or time.monotonic() - self._told > REPORT_SECONDS:
             self._told = time.monotonic()
-            self._report(due)
+            self._follow(self._tell(due))
 
-    def _report(self, beats: list[Beat]) -> None:
-        """Tell the driver, and do as it says."""
-        from ray import get, tune
-
-        tune.report({"beats": [asdict(beat) for beat in beats]})
-        for order in get(self._desk.take.remote(orders_of(tune.get_context().get_trial_id()))):
-            if isinstance(order, Assignment):
-                self._begin(order)
+    def _follow(self, answers: Answers) -> None:
+        for answer in answers:
+            if isinstance(answer, Assignment):
+                self._begin(answer)
             else:
-                self._turns[order[0]] = turn_of(order[1])
+                number, order = answer
+                self._turns[number] = turn_of(order)
 
 
 def turn_of(order: Order) -> Turn | None:

@@ -20,14 +20,14 @@ from orchestrator.outcome import Outcome, Turn, outcome_of
 from orchestrator.scene import Scene
 from orchestrator.store.objects import Objects
 from orchestrator.store.reader import Run
-from orchestrator.sweep.conductor import Assignment, Beat
+from orchestrator.sweep.messages import Assignment, Beat
 from orchestrator.worker import Rank
 
 Document = dict[str, Any]
 
 
 class Member(Protocol):
-    """One trial at work. `advance` goes on, as told, to the next tick; after a beat that is not `running` it is over."""
+    """One trial at work. `advance` goes on, as told, to the next tick; a beat that is not `running` is the last."""
 
     number: int
 

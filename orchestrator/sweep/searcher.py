@@ -13,15 +13,14 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from orchestrator.sweep.conductor import Assignment, Beat, Conductor, Order
-
-Orders = list[tuple[int, Order] | Assignment]
+from orchestrator.sweep.conductor import Conductor
+from orchestrator.sweep.messages import Answers, Assignment, Beat
 
 
 class LedgerSearch(Searcher):
     """Hands out the conductor's trials, `size` to a Tune trial. `leave(trial_id, orders)` is where orders go."""
 
-    def __init__(self, conductor: Conductor, leave: Callable[[str, Orders], None], size: int = 1) -> None:
+    def __init__(self, conductor: Conductor, leave: Callable[[str, Answers], None], size: int = 1) -> None:
         super().__init__()
         self._conductor, self._leave, self._size = conductor, leave, size
         self._open: dict[str, set[int]] = {}
@@ -40,7 +39,7 @@ class LedgerSearch(Searcher):
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         if "beats" not in result:
             return
-        orders: Orders = []
+        orders: Answers = []
         for said in result["beats"]:
             beat = Beat(**said)
             order = self._conductor.hear(beat)
@@ -48,7 +47,7 @@ class LedgerSearch(Searcher):
                 orders.append((beat.number, order))
             else:
                 self._open[trial_id].discard(beat.number)
-        self._leave(trial_id, orders + self._refilled(trial_id))
+        self._leave(trial_id, [*orders, *self._refilled(trial_id)])
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
