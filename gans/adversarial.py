@@ -6,7 +6,7 @@ its paper's defaults.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -15,9 +15,16 @@ from torch import Tensor, nn
 from gans.data.base import Batch, DataSpec
 from gans.draws import Draws
 from gans.family import Family, Networks, Optimiser, Phase, Step, Terms
-from gans.losses import LOSSES, LossName
+from gans.losses import LossName, named
 from gans.penalties import clip_weights, gradient_penalty, zero_centred
+from gans.remedies import Remedy
 from gans.schedule import Cosine, Schedule, at
+
+# What remedies lead to (docs/health.md has the runs): lr_d / lr_g after a collapse and after the critic won, the
+# weight of a new penalty, and the fastest generator.
+AFTER_COLLAPSE, AFTER_VICTORY = 3.0, 2.0
+NEW_PENALTY = 0.5
+FASTEST = 1e-3
 
 
 class Adversarial(Family):
@@ -30,6 +37,8 @@ class Adversarial(Family):
     """
 
     conditional: ClassVar[bool] = False
+    row_wise: ClassVar[bool] = True
+    scalars: ClassVar[frozenset[str]] = frozenset({"lr_g", "lr_ratio", "betas", "r1", "r2", "gp"})
 
     loss: LossName = "non_saturating"
     lr_g: Schedule = 2e-4
@@ -49,7 +58,7 @@ class Adversarial(Family):
     @property
     def penalised(self) -> bool:
         """Whether the critic's loss holds a gradient penalty."""
-        return any(weight != 0.0 for weight in (self.r1, self.r2, self.gp))
+        return any(_counts(weight) for weight in (self.r1, self.r2, self.gp))
 
     def phases(self) -> tuple[Phase, ...]:
         lazy = self.penalised and self.penalty_every > 1
@@ -100,6 +109,45 @@ class Adversarial(Family):
         label = {"label": torch.arange(2) % (spec.num_classes or 1)} if self.conditional else {}
         return nets["generator"], {"z": z, **label}
 
+    def remedies(self, kind: str) -> tuple[Remedy, ...]:
+        """Balance, then penalty, then loss; only balance for a Wasserstein critic, whose bound is its penalty."""
+        bounded = self.loss == "wasserstein" and bool(self.clip or self.gp)
+        penalty: dict[str, Any] = {} if self.penalised or bounded else {"r1": NEW_PENALTY, "r2": NEW_PENALTY}
+        r1, r2 = (w if _counts(w) else NEW_PENALTY for w in (self.r1, self.r2))
+        paired = {"loss": "relativistic", "betas": (0.0, 0.9), "r1": r1, "r2": r2}
+        loss = {} if self.loss == "relativistic" or bounded else paired
+        slower = {"lr_g": _scaled(self.lr_g, 0.5)}
+        ladders: dict[str, tuple[dict[str, Any], ...]] = {
+            "mode collapse": (self._faster_critic(), penalty, loss),
+            "partial collapse": (self._faster_critic(), penalty, loss),
+            "vanishing gradient": (self._slower_critic(bounded), penalty, loss),
+            "discriminator overpowering": (self._slower_critic(bounded), penalty, loss),
+            "oscillation": (penalty, slower, loss),
+            "diverged": (self._calmer() or slower, penalty, loss),
+        }
+        return tuple(Remedy(changes) for changes in ladders.get(kind, ()) if changes)
+
+    def _calmer(self) -> dict[str, Any]:
+        """A generator whose learning rate begins at `FASTEST` at most."""
+        begins = at(self.lr_g, 0.0)
+        return {"lr_g": _scaled(self.lr_g, FASTEST / begins)} if begins > 2 * FASTEST else {}
+
+    def _faster_critic(self) -> dict[str, Any]:
+        return self._calmer() | ({"lr_ratio": AFTER_COLLAPSE} if self.lr_ratio < AFTER_VICTORY else {})
+
+    def _slower_critic(self, bounded: bool) -> dict[str, Any]:
+        """The critic keeps its learning rate, the generator catches up: what is left of the budget may be short."""
+        changes = self._calmer()
+        if self.lr_ratio > AFTER_VICTORY:
+            most = FASTEST / at(self.lr_g, 0.0)
+            changes["lr_g"] = _scaled(self.lr_g, min(self.lr_ratio / AFTER_VICTORY, most))
+            changes["lr_ratio"] = AFTER_VICTORY
+        if self.critic_steps > 1 and not bounded:
+            changes["critic_steps"] = 1
+        if self.loss == "minimax":
+            changes["loss"] = "non_saturating"
+        return changes
+
     def _fake(self, nets: Networks, step: Step) -> Tensor:
         return self.generate(nets, self.latents(step.draws), step.batch)
 
@@ -111,13 +159,13 @@ class Adversarial(Family):
             real, fake = real.detach().requires_grad_(True), fake.requires_grad_(True)
         real_logits = self.judge(nets, real, step.batch)
         fake_logits = self.judge(nets, fake, step.batch)
-        loss = LOSSES[self.loss].discriminator(real_logits, fake_logits)
+        loss = named(self.loss).discriminator(real_logits, fake_logits)  # (rows,), as are the reports
         report = {"loss_d": loss.detach(), **_signs(real_logits.detach(), fake_logits.detach())}
         if inline:
             penalty = self._weighted(nets, step, real, fake, real_logits, fake_logits)
             report["penalty"] = penalty.detach()
             loss = loss + penalty
-        return loss, report
+        return loss.mean(), report
 
     def _penalty(self, nets: Networks, step: Step) -> Terms:
         with torch.no_grad():
@@ -126,17 +174,17 @@ class Adversarial(Family):
         real_logits = self.judge(nets, real, step.batch)
         fake_logits = self.judge(nets, fake, step.batch)
         penalty = self.penalty_every * self._weighted(nets, step, real, fake, real_logits, fake_logits)
-        return penalty, {"penalty": penalty.detach()}
+        return penalty.mean(), {"penalty": penalty.detach()}
 
     def _weighted(
         self, nets: Networks, step: Step, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor
     ) -> Tensor:
-        total = real_logits.new_zeros(())
-        if r1 := at(self.r1, step.progress):
+        total = torch.zeros_like(real_logits)
+        if _counts(r1 := at(self.r1, step.progress)):
             total = total + r1 * zero_centred(real_logits, real)
-        if r2 := at(self.r2, step.progress):
+        if _counts(r2 := at(self.r2, step.progress)):
             total = total + r2 * zero_centred(fake_logits, fake)
-        if self.gp:
+        if _counts(self.gp):
             mix = step.draws.uniform(*(1 for _ in real.shape[1:]))
             between = gradient_penalty(
                 lambda x: self.judge(nets, x, step.batch), real.detach(), fake.detach(), mix
@@ -146,12 +194,12 @@ class Adversarial(Family):
 
     def _generator(self, nets: Networks, step: Step) -> Terms:
         fake = step.attached("fake", lambda: self._fake(nets, step))
-        loss = LOSSES[self.loss]
+        loss = named(self.loss)
         fake_logits = self.judge(nets, fake, step.batch)
         with torch.no_grad():
             real_logits = self.judge(nets, step.batch["x"], step.batch) if loss.paired else fake_logits
         value = loss.generator(real_logits, fake_logits)
-        return value, {"loss_g": value.detach()}
+        return value.mean(), {"loss_g": value.detach()}
 
 
 def _scaled(value: float | Cosine, factor: float) -> float | Cosine:
@@ -160,11 +208,16 @@ def _scaled(value: float | Cosine, factor: float) -> float | Cosine:
     return value * factor
 
 
+def _counts(weight: Any) -> bool:
+    """Whether a penalty is on: weight zero switches it off; one value a row (packed members) leaves it on."""
+    return isinstance(weight, Tensor) or weight != 0.0
+
+
 def _signs(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-    """Cheap facts about the critic: how often it is right, E[sign D(real)], and the Wasserstein gap."""
+    """Cheap facts about the critic, row by row: whether it is right, sign D(real), and the Wasserstein gap."""
     return {
-        "d_accuracy": 0.5 * ((real > 0).float().mean() + (fake < 0).float().mean()),
-        "d_pairs": (real > fake).float().mean(),
-        "d_sign": real.sign().mean(),
-        "d_gap": real.mean() - fake.mean(),
+        "d_accuracy": 0.5 * ((real > 0).float() + (fake < 0).float()),
+        "d_pairs": (real > fake).float(),
+        "d_sign": real.sign(),
+        "d_gap": real - fake,
     }

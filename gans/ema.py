@@ -33,7 +33,7 @@ class Average:
 
 
 def _floats(network: nn.Module) -> list[Tensor]:
-    return [t.data for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()]
+    return [t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()]
 
 
 def _others(network: nn.Module) -> list[Tensor]:

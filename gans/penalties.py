@@ -1,4 +1,4 @@
-"""Regularisers of the discriminator as pure functions. Penalties are means over the batch, unweighted.
+"""Regularisers of the discriminator as pure functions. Penalties are unweighted, one a row, shape (N,).
 
 A penalty differentiates the critic twice, so it is computed in float32 whatever the autocast policy of the step.
 """
@@ -22,7 +22,7 @@ def squared_gradient(logits: Tensor, x: Tensor) -> Tensor:
 
 def zero_centred(logits: Tensor, x: Tensor) -> Tensor:
     """|grad D|^2 / 2: R1 where x is real, R2 where x is generated (Mescheder et al. 2018, eq. 9 and 10)."""
-    return 0.5 * squared_gradient(logits, x).mean()
+    return 0.5 * squared_gradient(logits, x)
 
 
 def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) ->
     """
     between = torch.lerp(fake, real, mix).requires_grad_(True)
     norms = squared_gradient(critic(between), between).add(1e-12).sqrt()
-    return (norms - 1).square().mean()
+    return (norms - 1).square()
 
 
 @torch.no_grad()

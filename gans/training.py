@@ -5,12 +5,15 @@ It knows phases, optimisers and ranks, and nothing of ticks, verdicts or figures
 
 from __future__ import annotations
 
+import copy
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from gans import adam
 from gans.data.base import Batch, Dataset
 from gans.data.loader import Loader, shard
 from gans.draws import Draws
@@ -33,6 +36,38 @@ def build(family: Family, dataset: Dataset, seed: int) -> Networks:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return family.networks(dataset.spec)
+
+
+class Company(Protocol):
+    """Others that a training runs with."""
+
+    def run(self, training: Training) -> float:
+        """Bring `training` to its next tick; returns its images per second."""
+        ...
+
+    def rewind(self, training: Training) -> None:
+        """Take `training` back to the last tick asked for."""
+        ...
+
+
+class Player(Protocol):
+    """What runs the phases of a step: a training, or several as one."""
+
+    speed: Speed
+
+    def batch_for(self, phase: Phase) -> Batch: ...
+
+    def run_phase(self, phase: Phase, step: Step, observe: bool) -> None: ...
+
+
+def run_phases(player: Player, due: Sequence[Phase], step: Step, observe: bool) -> None:
+    """The due phases of a step, in order."""
+    for i, phase in enumerate(due):
+        reusable = player.speed.reuse and any(p.reuses for p in due[i + 1 :])
+        for repeat in range(phase.repeats):
+            step.batch = player.batch_for(phase)
+            step.keep = reusable and repeat == phase.repeats - 1
+            player.run_phase(phase, step, observe)
 
 
 class Training:
@@ -64,70 +99,87 @@ class Training:
         self.memory = {k: v[rows].to(device) for k, v in memory.items()}
         self.steps = 0
         self.seconds = 0.0
-        self.reports: dict[str, Tensor] = {}
+        self.reports: dict[str, Tensor] = {}  # scalars, or one value a row of this rank
         self.batch: Batch = {}
+        self.pack: Company | None = None
 
     def run_until_tick(self) -> float:
         """Run to the next multiple of `log_every` or the end of the budget; returns images per second."""
-        begun, first = time.perf_counter(), self.steps
-        while self.options.progress(self.steps, self.seconds) < 1.0:
-            self.run_step(observe=self._tick_follows(self.steps + 1))
-            if self._tick_follows(self.steps):
-                break
+        return self.run_alone() if self.pack is None else self.pack.run(self)
+
+    def rewind(self) -> None:
+        """Go back to the last tick asked for, if the company went further than that."""
+        if self.pack is not None:
+            self.pack.rewind(self)
+
+    def run_alone(self) -> float:
+        """`run_until_tick` without the company of a pack."""
+        begun, num = time.perf_counter(), self.steps_to_tick
+        for i in range(num):
+            self.run_step(observe=i == num - 1)
         if self.speed.device.type == "cuda":
             torch.cuda.synchronize(self.speed.device)
         spent = time.perf_counter() - begun
         self.seconds += self.sync.agree(int(spent * 1e6)) / 1e6  # schedules must not differ by rank
-        return (self.steps - first) * self.options.batch / max(spent, 1e-9)
+        return num * self.options.batch / max(spent, 1e-9)
 
-    def _tick_follows(self, steps: int) -> bool:
-        return steps % self.options.log_every == 0 or steps == self.options.total_steps
+    @property
+    def progress(self) -> float:
+        """Share of the budget used."""
+        return self.options.progress(self.steps, self.seconds)
+
+    @property
+    def steps_to_tick(self) -> int:
+        """Steps to the next multiple of `log_every` or the end of the budget."""
+        if self.progress >= 1.0:
+            return 0
+        num, total = self.options.log_every - self.steps % self.options.log_every, self.options.total_steps
+        return num if total is None else min(num, total - self.steps)
 
     def run_step(self, observe: bool = False) -> None:
         """One step: every due phase in order. `observe` also measures gradient norms."""
         self.draws.restart(self.steps)
         self.reports = {}
         due = [p for p in self.phases if p.due(self.steps)]
-        progress = self.options.progress(self.steps, self.seconds)
         step = Step(
-            {}, self.draws, self.sync, self.steps, progress, self.memory, autocast=self.speed.autocast
+            {}, self.draws, self.sync, self.steps, self.progress, self.memory, autocast=self.speed.autocast
         )
-        for i, phase in enumerate(due):
-            reusable = self.speed.reuse and any(p.reuses for p in due[i + 1 :])
-            for repeat in range(phase.repeats):
-                if phase.data == "fresh" or not self.batch:
-                    self.batch = self._next_batch()
-                step.batch = self.batch
-                step.keep = reusable and repeat == phase.repeats - 1
-                self._run_phase(phase, step, observe)
+        run_phases(self, due, step, observe)
+        self.end_step()
+
+    def end_step(self) -> None:
+        """Count the step and let the averages follow."""
         self.steps += 1
         for average in self.averages.values():
             average.update(self.options.batch, self.steps * self.options.batch)
 
-    def _next_batch(self) -> Batch:
-        batch = self.loader.next()
-        if self.speed.channels_last:
-            for k, v in batch.items():
-                if v.dim() == 4:
-                    batch[k] = v.contiguous(memory_format=torch.channels_last)
-        return batch
+    def batch_for(self, phase: Phase) -> Batch:
+        """This rank's rows of the batch that `phase` looks at: a fresh one, or the one before."""
+        if phase.data == "fresh" or not self.batch:
+            self.batch = self.loader.next()
+            if self.speed.channels_last:
+                for k, v in self.batch.items():
+                    if v.dim() == 4:
+                        self.batch[k] = v.contiguous(memory_format=torch.channels_last)
+        return self.batch
 
-    def _run_phase(self, phase: Phase, step: Step, observe: bool) -> None:
+    def run_phase(self, phase: Phase, step: Step, observe: bool) -> None:
+        """One update of the networks that `phase` trains."""
         with self.speed.float32() if phase.double else self.speed.autocast():
             loss, report = self.family.objective(phase.name, self.nets, step)
-        params = self.params[phase.trains]
-        gradients = torch.autograd.grad(loss * self.share, params, allow_unused=True)
+        gradients = torch.autograd.grad(loss * self.share, self.params[phase.trains], allow_unused=True)
         present = [g for g in gradients if g is not None]
         self.sync.sum_gradients(present)
         if observe:
             report = {**report, f"grad_{phase.name}": torch.stack(torch._foreach_norm(present)).norm()}
         self.reports.update(report)
+        self.update(phase, gradients, step.progress)
+
+    def update(self, phase: Phase, gradients: Sequence[Tensor | None], progress: float) -> None:
+        """Step the optimiser of `phase` by the gradients of the parameters that it trains."""
         optimiser = self.optimisers[phase.trains]
-        _set_hyperparameters(optimiser, phase.optimiser, step.progress)
-        for p, g in zip(params, gradients, strict=True):
-            p.grad = g
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        _set_hyperparameters(optimiser, phase.optimiser, progress)
+        adam.step(optimiser, self.params[phase.trains], gradients)
         self.family.after(phase.name, self.nets)
 
     def sampling_nets(self) -> Networks:
@@ -138,8 +190,9 @@ class Training:
 
     def state(self) -> State:
         """Everything a faithful resume needs. A collective call where the family keeps memory."""
+        self.rewind()
         return {
-            "networks": {name: net.state_dict() for name, net in self.nets.items()},
+            "networks": {name: _owned(net.state_dict()) for name, net in self.nets.items()},
             "averages": {name: a.network.state_dict() for name, a in self.averages.items()},
             "optimisers": {"+".join(k): o.state_dict() for k, o in self.optimisers.items()},
             "memory": {k: self.sync.gather_rows(v) for k, v in self.memory.items()},
@@ -147,20 +200,46 @@ class Training:
             "batch": {k: self.sync.gather_rows(v) for k, v in self.batch.items()},
         }
 
+    def initial(self) -> State:
+        """The state this run began with, made anew. A collective call where the family keeps memory."""
+        fresh = Training(
+            self.family, self.loader.dataset, self.options, self.seed, self.speed.device, self.sync
+        )
+        return fresh.state()
+
     def load(self, state: State) -> None:
         """Take up `state`, which stays the caller's, at any world size."""
+        self._load_weights(state)
+        rows = shard(self.options.batch, self.sync.rank, self.sync.world)
+        self.batch = {k: v[rows].to(self.speed.device) for k, v in state["batch"].items()}
+        position = state["position"]
+        self.steps, self.seconds = position["step"], position["seconds"]
+        self.loader.cursor = position["cursor"]
+
+    def turn(self, family: Family | None, weights: State | None) -> None:
+        """Go on as `family`, with the same networks, and from `weights`, if given. The position stays."""
+        if family is not None:
+            phases = family.phases()
+            assert {p.trains for p in phases} == self.optimisers.keys()
+            self.family, self.phases = family, phases
+        if weights is not None:
+            self._load_weights(weights)
+
+    def _load_weights(self, state: State) -> None:
         for name, net in self.nets.items():
             net.load_state_dict(state["networks"][name])
         for name, average in self.averages.items():
             average.network.load_state_dict(state["averages"][name])
         for key, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"]["+".join(key)])
+            # torch takes over the tensors it is given, and would step them
+            optimiser.load_state_dict(copy.deepcopy(state["optimisers"]["+".join(key)]))
         rows = shard(self.options.batch, self.sync.rank, self.sync.world)
         self.memory = {k: v[rows].to(self.speed.device, copy=True) for k, v in state["memory"].items()}
-        self.batch = {k: v[rows].to(self.speed.device) for k, v in state["batch"].items()}
-        position = state["position"]
-        self.steps, self.seconds = position["step"], position["seconds"]
-        self.loader.cursor = position["cursor"]
+
+
+def _owned(tensors: State) -> State:
+    """The tensors themselves, and copies of those that are pieces of larger ones, as in a pack."""
+    return {k: t.clone() if t.nbytes < t.untyped_storage().nbytes() else t for k, t in tensors.items()}
 
 
 def _parameters(nets: Networks, names: tuple[str, ...]) -> list[nn.Parameter]:

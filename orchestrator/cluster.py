@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -40,12 +41,16 @@ QUIET = {
 }
 
 
+GROUP_HEAD_BYTES = 1.5e9  # what the head holds for one data-parallel trial of a sweep, besides its workers
+
+
 @dataclass(frozen=True)
 class Capacity:
-    """What a cluster has in all."""
+    """What a cluster has in all; `head_memory` (bytes) is what is free on the machine of the driver."""
 
     cpus: float
     gpus: float
+    head_memory: float = math.inf
 
     def require(self, scale: Scale, driver: str = "") -> None:
         """Raise ResourceError, with the arithmetic, where `scale` can never fit."""
@@ -70,11 +75,17 @@ class Capacity:
         return 1.0 if self.gpus else 0.0
 
     def concurrent(self, scale: Scale) -> int:
-        """How many groups of `scale` fit at once; at least one, or ResourceError."""
+        """How many groups of `scale` fit at once; at least one, or ResourceError.
+
+        One worker is one process. A group has a driver besides, a controller and a cleaner, all on the head.
+        """
         self.require(scale)
-        by_cpu = int(self.cpus // (scale.workers * scale.cpus_per_worker))
-        gpus = self.gpus_for(scale) * scale.workers
-        return max(1, min(by_cpu, int(self.gpus // gpus)) if gpus else by_cpu)
+        fit = [self.cpus // (scale.workers * scale.cpus_per_worker)]
+        if gpus := self.gpus_for(scale) * scale.workers:
+            fit.append(self.gpus // gpus)
+        if scale.workers > 1:
+            fit.append(self.head_memory // GROUP_HEAD_BYTES)
+        return max(1, int(min(fit)))
 
 
 def local_capacity() -> Capacity:
@@ -186,7 +197,9 @@ def _secure() -> None:
 
 
 def _capacity() -> Capacity:
+    import psutil
     import ray
 
     total = ray.cluster_resources()
-    return Capacity(total.get("CPU", 0.0), total.get("GPU", 0.0))
+    free = psutil.virtual_memory().available
+    return Capacity(total.get("CPU", 0.0), total.get("GPU", 0.0), float(free))

@@ -81,9 +81,9 @@ def _refuse_ended(run: Run) -> None:
         )
 
 
-def announce_run(objects: Objects, experiment: Experiment, **labels: Any) -> str:
-    """Write run.json of a new run and return its id."""
-    run_id = new_id()
+def announce_run(objects: Objects, experiment: Experiment, run_id: str | None = None, **labels: Any) -> str:
+    """Write run.json of a new run and return its id. Raises AlreadyExists where `run_id` is taken."""
+    run_id = run_id or new_id()
     document = experiment.document()
     announce(
         objects,

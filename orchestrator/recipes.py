@@ -172,7 +172,7 @@ def demo() -> Experiment:
             evaluate_every=300,
             sample_every=0,
             checkpoint_every=0,
-            stop_unhealthy=True,
+            on_collapse="stop",
         ),
         search=Space(
             {

@@ -11,8 +11,16 @@ from orchestrator.cli import app
 
 COMMANDS = {
     "ganctl": "--version --traceback",
-    "ganctl train": "[recipe] [overrides] --on --workers --data --resume --dry-run --store --json",
-    "ganctl sweep": ("[recipe] [overrides] --trials --sampler --on --data --resume --dry-run --store --json"),
+    "ganctl train": "[recipe] [overrides] --on --workers --on-collapse --data --resume --dry-run --store --json",
+    "ganctl sweep": "--store --json",
+    "ganctl sweep start": (
+        "[recipe] [overrides] --trials --hours --device-hours --sampler --objective --stop --pbt --pack --seeds "
+        "--warm-start --on-collapse --on --data --resume --dry-run --store --json"
+    ),
+    "ganctl sweep resume": "sweep --trials --hours --device-hours --on --store --json",
+    "ganctl sweep ls": "--limit --store --json",
+    "ganctl sweep show": "sweep --store --json",
+    "ganctl sweep stop": "sweep --store --json",
     "ganctl demo": "--trials --steps --store --json",
     "ganctl serve": "recipe [overrides] --cron --timezone --flow --on --store",
     "ganctl recipes": "--json --store",

@@ -70,9 +70,10 @@ def unknown_words(words: list[str], command: Any) -> list[str]:
             elif option is not None and not value and not (option.is_flag or option.count):
                 next(rest, None)
         elif hasattr(command, "commands"):
-            if word not in command.commands:
+            default = command.commands.get(getattr(command, "default", ""))
+            if word not in command.commands and default is None:
                 return [*unknown, word]
-            command = command.commands[word]
+            command = command.commands.get(word, default)
             known += command.params
     return unknown
 
@@ -129,6 +130,22 @@ def test_words_that_a_command_line_does_not_have_are_found(line: str, unknown: l
 
     [words] = commands(line)
     assert unknown_words(words[1:], get_command(app)) == unknown
+
+
+@pytest.mark.parametrize(
+    ("line", "unknown"),
+    [
+        ("ganctl sweep demo width=3 --trials 3", []),
+        ("ganctl sweep ls --limit 3", []),
+        ("ganctl sweep demo --trails 3", ["--trails"]),
+        ("ganctl sweep ls --trials 3", ["--trials"]),
+    ],
+)
+def test_a_command_without_its_name_has_the_options_of_the_groups_default(
+    line: str, unknown: list[str]
+) -> None:
+    [words] = commands(line)
+    assert unknown_words(words[1:], get_command(import_module("orchestrator.cli").app)) == unknown
 
 
 @documents

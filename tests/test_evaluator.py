@@ -131,7 +131,7 @@ def test_fresh_real_samples_probe_near_one(space: str, classifier: convnet.ConvE
     x = x[torch.from_numpy(digits().order(0, 0))]
     probe = metrics.SampleProbe(x[:500], classifier if space == "features" else None)
     scores = [probe(x[start : start + 128]) for start in range(500, 1268, 128)]
-    for signal in ("pairwise", "nearest", "feature_variance", "coverage"):
+    for signal in ("reach", "pairwise", "nearest", "feature_variance", "coverage"):
         assert np.mean([s[signal] for s in scores]) == pytest.approx(1.0, abs=0.06), signal
 
 
@@ -140,8 +140,9 @@ def test_the_probe_sees_collapse() -> None:
     probe = metrics.SampleProbe(x[torch.from_numpy(digits().order(0, 0))][:500])
     one = probe(x[:1].repeat(128, 1, 1, 1))
     assert max(one["pairwise"], one["nearest"], one["feature_variance"]) < 1e-3
-    assert one["coverage"] < 0.1
-    assert probe(x[labels < 2][:128])["coverage"] < 0.5
+    assert one["coverage"] < 0.1 < one["reach"] < 0.2  # one cluster of sixteen
+    two = probe(x[labels < 2][:128])
+    assert max(two["reach"], two["coverage"]) < 0.5
     assert probe(torch.full((128, 1, 8, 8), math.nan)) == dict.fromkeys(one, 0.0)
 
 

@@ -34,7 +34,7 @@ SMALL = {
     "train.sample_every": 40,
     "train.evaluate_samples": 256,
 }
-EXPLODES = SMALL | {"gan.lr_g": 1e6, "train.stop_unhealthy": True}
+EXPLODES = SMALL | {"gan.lr_g": 1e6, "train.on_collapse": "stop"}
 PICTURE = re.compile(r"!\[[^]]*\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)")
 
 

@@ -184,7 +184,7 @@ def test_a_sweep_of_which_no_trial_completes_fails_the_flow(prefect_api: Api, tm
     from orchestrator.recipes import load
 
     doomed = load("vanilla.ring").override(
-        {"train.steps": 40, "train.log_every": 10, "train.stop_unhealthy": True}
+        {"train.steps": 40, "train.log_every": 10, "train.on_collapse": "stop"}
     )
     document = doomed.document()
     document["search"] = {"gan.lr_g": {"kind": "loguniform", "low": 1e6, "high": 1e7}}

@@ -15,10 +15,10 @@ from orchestrator.recipes import load
 from orchestrator.scene import Scene
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
+from orchestrator.sweep.folder import sweep_key
 from orchestrator.sweep.host import Host
 from orchestrator.sweep.member import announce_trial
 from orchestrator.sweep.messages import Answers, Assignment, Beat, Order
-from orchestrator.sweep.results import sweep_key
 from orchestrator.worker import work
 from tests.support.threads import one_thread
 

@@ -21,7 +21,7 @@ from orchestrator.store.documents import decode
 from orchestrator.store.layout import attempt_key
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
-from orchestrator.worker import Outcome
+from orchestrator.outcome import Outcome
 from tests.support.rays import RayHead, local_ray, ray_head, restored_environment
 from tests.support.threads import one_thread
 

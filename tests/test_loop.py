@@ -232,7 +232,7 @@ def test_an_unhealthy_run_goes_on_unless_it_is_to_be_stopped() -> None:
             return self._verdict("mode collapse" if step >= 2 else "healthy", [], {})
 
     assert [t.ended for t in ticks(monitor=Alarmed(), steps=4)] == [None, None, None, "budget"]
-    stopped = ticks(monitor=Alarmed(), steps=4, stop_unhealthy=True)
+    stopped = ticks(monitor=Alarmed(), steps=4, on_collapse="stop")
     assert [t.ended for t in stopped] == [None, "mode collapse"]
 
 

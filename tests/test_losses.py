@@ -36,15 +36,15 @@ def test_every_loss_is_worked_out() -> None:
 def test_values_are_those_worked_out_by_hand(name: LossName) -> None:
     loss = LOSSES[name]
     discriminator, generator = BY_HAND[name]
-    assert loss.discriminator(REAL, FAKE).item() == pytest.approx(discriminator, rel=1e-6)
-    assert loss.generator(REAL, FAKE).item() == pytest.approx(generator, rel=1e-6)
+    assert loss.discriminator(REAL, FAKE).mean().item() == pytest.approx(discriminator, rel=1e-6)
+    assert loss.generator(REAL, FAKE).mean().item() == pytest.approx(generator, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_the_players_pull_fake_logits_in_opposite_directions(name: LossName) -> None:
     fake = FAKE.clone().requires_grad_(True)
-    (down,) = torch.autograd.grad(LOSSES[name].discriminator(REAL, fake), fake)
-    (up,) = torch.autograd.grad(LOSSES[name].generator(REAL, fake), fake)
+    (down,) = torch.autograd.grad(LOSSES[name].discriminator(REAL, fake).mean(), fake)
+    (up,) = torch.autograd.grad(LOSSES[name].generator(REAL, fake).mean(), fake)
     assert down[0] > 0 > up[0]
 
 
@@ -52,15 +52,22 @@ def test_the_players_pull_fake_logits_in_opposite_directions(name: LossName) -> 
 def test_paired_tells_whether_the_generator_looks_at_real_logits(name: LossName) -> None:
     loss = LOSSES[name]
     moved = loss.generator(REAL + 1, FAKE) != loss.generator(REAL, FAKE)
-    assert bool(moved) == loss.paired
+    assert moved.all() == moved.any() == loss.paired
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_rows_loss_depends_on_its_own_logits_alone(name: LossName) -> None:
+    loss = LOSSES[name]
+    for side in (loss.discriminator, loss.generator):
+        torch.testing.assert_close(side(REAL, FAKE)[:1], side(REAL[:1], FAKE[:1]), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["minimax", "non_saturating", "relativistic"])
 def test_large_logits_stay_finite(name: LossName) -> None:
     far = torch.tensor([1e4, -1e4], requires_grad=True)
     for value in (LOSSES[name].discriminator(far, -far), LOSSES[name].generator(far, -far)):
-        (gradient,) = torch.autograd.grad(value, far)
-        assert torch.isfinite(value)
+        (gradient,) = torch.autograd.grad(value.mean(), far)
+        assert torch.isfinite(value).all()
         assert torch.isfinite(gradient).all()
 
 

@@ -24,7 +24,9 @@ from orchestrator.experiment import Experiment, parse
 from orchestrator.recipes import load
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
-from orchestrator.sweep.driver import SweepResult, open_sweep_ledger, read_sweep, run_sweep, sweep_key
+from orchestrator.sweep.driver import open_sweep_ledger, run_sweep
+from orchestrator.sweep.folder import SweepResult, read_sweep, sweep_key
+from orchestrator.sweep.plan import Plan
 from orchestrator.sweep.space import Choice, Space
 from tests.support.commands import ganctl
 from tests.support.guard import end
@@ -33,12 +35,12 @@ from tests.support.threads import one_thread
 
 __all__ = ["local_ray", "one_thread"]
 
-STEPS = 400
+STEPS = 600
 COLLAPSING, HEALTHY = 0.1, 3.0
 
 
 def searching(space: dict[str, Any], **changes: Any) -> Experiment:
-    """Four hundred steps on 8 px digits: about a second a trial."""
+    """Six hundred steps on 8 px digits: about a second a trial."""
     fields = {
         "name": "small",
         "gan.width": 64,
@@ -56,9 +58,14 @@ def searching(space: dict[str, Any], **changes: Any) -> Experiment:
         "train.evaluate_every": 200,
         "train.sample_every": 0,
         "train.checkpoint_every": 0,
-        "train.stop_unhealthy": True,
+        "train.on_collapse": "stop",
     }
     return load("vanilla.ring").override(fields | changes).model_copy(update={"search": Space(space)})
+
+
+def planned(trials: int) -> Plan:
+    """Random trials that only their health may end early."""
+    return Plan(trials=trials, sampler="random", stop="none")
 
 
 BALANCE = {
@@ -80,15 +87,13 @@ class Swept:
 def swept(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Swept:
     store, beats = str(tmp_path_factory.mktemp("sweep")), list[dict[str, Any]]()
     with restored_environment():
-        result = run_sweep(
-            searching(BALANCE, seed=1), store, trials=6, sampler="random", progress=beats.append
-        )
+        result = run_sweep(searching(BALANCE, seed=1), store, planned(6), progress=beats.append)
     return Swept(open_objects(store), result, beats)
 
 
 def ledger(objects: Objects, sweep_id: str) -> list[dict[str, Any]]:
     """Every trial of the study, as the ledger itself tells it."""
-    with open_sweep_ledger(objects, sweep_id, "random", 0) as study:
+    with open_sweep_ledger(objects, sweep_id, planned(6), 0) as study:
         return study.table()
 
 
@@ -166,7 +171,7 @@ def test_its_progress_ends_with_every_trial_told(swept: Swept) -> None:
 
 def test_what_was_asked_for_is_stored(swept: Swept) -> None:
     document = read_sweep(swept.objects, swept.result.sweep_id)
-    assert (document["trials"], document["sampler"]) == (6, "random")
+    assert Plan.model_validate(document["plan"]) == planned(6)
     assert parse(document["experiment"]) == searching(BALANCE, seed=1)
 
 
@@ -177,7 +182,7 @@ def test_carried_on_it_adds_only_the_trials_that_are_missing(swept: Swept) -> No
     with restored_environment():
         same = run_sweep(searching({}), store, sweep_id=sweep_id)
         assert same.trials == swept.result.trials
-        more = run_sweep(searching({}), store, trials=8, sweep_id=sweep_id)
+        more = run_sweep(searching({}), store, planned(8), sweep_id=sweep_id)
     after = stored(swept.objects, sweep_id)
     assert [row["number"] for row in after] == list(range(8))
     assert [{k: row[k] for k in old} for row, old in zip(after, before, strict=False)] == before
@@ -192,7 +197,7 @@ def test_a_trial_that_cannot_train_on_its_data_fails_with_the_reason_and_the_oth
     small = {"gan.width": 4, "data.size": 8, "train.steps": 20, "train.log_every": 10, "seed": 4}
     experiment = load("cgan.digits").override(small).model_copy(update={"search": labels})
     with restored_environment():
-        result = run_sweep(experiment, file_store, trials=4, sampler="random")
+        result = run_sweep(experiment, file_store, planned(4))
     states = {row["params"]["data.labelled"]: row["state"] for row in result.trials}
     assert states == {True: "COMPLETE", False: "FAIL"}
     failed = [row for row in result.trials if row["state"] == "FAIL"]
@@ -204,7 +209,7 @@ def test_a_trial_that_cannot_train_on_its_data_fails_with_the_reason_and_the_oth
 def test_a_sweep_of_which_no_trial_completes_says_how_each_ended(local_ray: None, file_store: str) -> None:
     space = {"gan.lr_ratio": Choice(options=(COLLAPSING,))}
     with restored_environment(), pytest.raises(RunFailed) as caught:
-        run_sweep(searching(space), file_store, trials=1)
+        run_sweep(searching(space), file_store, planned(1))
     assert "no trial completed (trial 0 mode collapse)" in str(caught.value)
 
 
@@ -223,7 +228,7 @@ def test_a_sweep_whose_driver_is_ended_is_carried_on_and_leaves_no_process(
 ) -> None:
     store = tmp_path / "store"
     (tmp_path / "small.yaml").write_text(json.dumps(searching(BALANCE, seed=1).document()))
-    words = ["--store", str(store), "--trials", "6", "--sampler", "random", "--json"]
+    words = ["--store", str(store), "--trials", "6", "--sampler", "random", "--stop", "none", "--json"]
     command = [sys.executable, "-m", "orchestrator.cli", "sweep"]
     objects = open_objects(str(store))
     with short_folder() as folder:

@@ -124,7 +124,7 @@ class CycleGAN(Family):
         real_a, false_a = nets["d_a"](a).float(), nets["d_a"](fake_a).float()
         real_b, false_b = nets["d_b"](b).float(), nets["d_b"](fake_b).float()
         discriminator = LOSSES["least_squares"].discriminator
-        loss = discriminator(real_a, false_a) + discriminator(real_b, false_b)
+        loss = (discriminator(real_a, false_a) + discriminator(real_b, false_b)).mean()
         with torch.no_grad():
             real, false = torch.cat([real_a, real_b]), torch.cat([false_a, false_b])
             accuracy = 0.5 * ((real > 0.5).float().mean() + (false < 0.5).float().mean())
@@ -138,7 +138,7 @@ class CycleGAN(Family):
         # Section 4 weighs (D(G(x)) - 1)^2 by 1 against the other losses, LSGAN's equation by 1/2.
         fool = LOSSES["least_squares"].generator
         logits_a, logits_b = nets["d_a"](fake_a).float(), nets["d_b"](fake_b).float()
-        adversarial = 2 * (fool(logits_a, logits_a) + fool(logits_b, logits_b))
+        adversarial = 2 * (fool(logits_a, logits_a) + fool(logits_b, logits_b)).mean()
         cycle_a, cycle_b = l1_loss(nets["g_ba"](fake_b).float(), a), l1_loss(nets["g_ab"](fake_a).float(), b)
         cycle = cycle_a + cycle_b
         loss = adversarial + self.cycle * cycle

@@ -24,7 +24,10 @@ TARGET_COVERAGE = 0.9
 #: The most a ratio is reported as.
 MAX_RATIO = 1e6
 
-SIGNALS = ("pairwise", "nearest", "feature_variance", "coverage")
+#: Clusters of the real samples, of which `reach` counts those that fakes reach, and the share of its due that counts.
+CLUSTERS, DUE = 16, 0.2
+
+SIGNALS = ("reach", "pairwise", "nearest", "feature_variance", "coverage")
 
 
 class SampleProbe:
@@ -45,15 +48,18 @@ class SampleProbe:
         self._radii = within.sort(1).values  # (N, N): column k-1 is the distance to the k-th neighbour
         self._pairwise = _mean_pairwise(self._real)
         self._variance = _total_variance(self._real)
+        self._centres, self._shares = _clusters(self._real)
 
     @torch.no_grad()
     def __call__(self, fake: Tensor) -> dict[str, float]:
         """Signals of at least 64 fakes (n, ...), in [0, 10⁶]; of more than are real, the first are used.
 
-        `pairwise`: mean distance of two fakes over that of two reals. `nearest`: median distance of a fake to
-        the nearest other, over the same of equally many reals. `feature_variance`: ratio of total variances.
-        `coverage`: share of real points with a fake within the distance of their k-th real neighbour, over
-        the share expected of n fresh real samples; k is the least for which that is 0.9. All are 0 where a
+        `reach`: share of real samples in clusters (k-means, 16) that get at least a fifth of the fakes due to them;
+        it falls with the modes that are lost, whatever the quality of the rest (bins as in Richardson and Weiss 2018,
+        arXiv 1805.12462). `pairwise`: mean distance of two fakes over that of two reals. `nearest`: median distance
+        of a fake to the nearest other, over the same of equally many reals. `feature_variance`: ratio of total
+        variances. `coverage`: share of real points with a fake within the distance of their k-th real neighbour,
+        over the share expected of n fresh real samples; k is the least for which that is 0.9. All are 0 where a
         fake is not finite. Raises ValueError for fewer fakes.
         """
         if len(fake) < MIN_FAKE:
@@ -67,11 +73,17 @@ class SampleProbe:
         hit = distances(self._real, points).min(1).values <= self._radii[:, k - 1]
         nearest_real = self._within[:n, :n].min(1).values.median()
         return {
+            "reach": self._reach(points),
             "pairwise": _ratio(_mean_pairwise(points), self._pairwise),
             "nearest": _ratio(float(own.min(1).values.median()), float(nearest_real)),
             "feature_variance": _ratio(_total_variance(points), self._variance),
             "coverage": float(hit.double().mean()) / expected,
         }
+
+    def _reach(self, points: Tensor) -> float:
+        cluster = distances(points, self._centres).argmin(1)
+        shares = torch.bincount(cluster, minlength=len(self._centres)) / len(points)
+        return float(self._shares[shares >= DUE * self._shares].sum())
 
     def _space(self, x: Tensor) -> Tensor:
         """Where samples are compared: features (n, D) on the CPU."""
@@ -90,6 +102,16 @@ def expected_coverage(num_real: int, num_fake: int, k: int) -> float:
     """
     missed = math.prod((num_real - i) / (num_real + num_fake - i) for i in range(k))
     return 1.0 - missed
+
+
+def _clusters(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres (K, D) of at most 16 clusters of `points` (n, D), and the share of the points in each, float64."""
+    from sklearn.cluster import KMeans  # takes about a second to import
+
+    distinct = len(points.unique(dim=0))
+    found = KMeans(min(CLUSTERS, distinct), n_init=3, random_state=0).fit(points.double().numpy())
+    shares = torch.bincount(torch.from_numpy(found.labels_).long()).double() / len(points)
+    return torch.from_numpy(found.cluster_centers_), shares
 
 
 def _neighbours(num_real: int, num_fake: int) -> tuple[int, float]:

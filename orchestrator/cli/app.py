@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import doctor, evaluate, export, launching, recipes, runs, sample
+from orchestrator.cli import doctor, evaluate, export, launching, recipes, runs, sample, sweeps
 from orchestrator.cli.terminal import Ganctl
 
 app = typer.Typer(
@@ -41,5 +41,5 @@ def root(
         typer.echo(context.get_help())
 
 
-for noun in (launching, recipes, runs, sample, evaluate, export, doctor):
+for noun in (launching, sweeps, recipes, runs, sample, evaluate, export, doctor):
     noun.register(app)

@@ -1,9 +1,9 @@
-"""The commands that start work: demo, train, sweep, serve. They draw progress and print what to do next."""
+"""The commands that start work: demo, train, serve. They draw progress and print what to do next."""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -18,12 +18,13 @@ On = Annotated[
 Data = Annotated[
     str | None, typer.Option(help="Your own data: a folder of pictures or a Parquet file, local or s3://.")
 ]
+Collapse = Literal["remedy", "stop", "ignore"]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved experiment and stop.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to `ganctl`."""
-    for function in (demo, train, sweep, serve):
+    for function in (demo, train, serve):
         app.command()(command(function))
 
 
@@ -34,6 +35,10 @@ def train(
     overrides: Words = None,
     on: On = "",
     workers: Annotated[int | None, typer.Option(help="Data-parallel ranks (scale.workers).")] = None,
+    on_collapse: Annotated[
+        Collapse | None,
+        typer.Option(help="On a verdict: remedy (go back and mend it; unless said), stop, or ignore."),
+    ] = None,
     data: Data = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run from its last checkpoint.")] = None,
     dry_run: DryRun = False,
@@ -57,7 +62,8 @@ def train(
         experiment = stored_experiment(objects, run_id)
     else:
         assert recipe is not None
-        extra = {"scale.workers": workers} if workers is not None else {}
+        extra: dict[str, Any] = {} if workers is None else {"scale.workers": workers}
+        extra |= {} if on_collapse is None else {"train.on_collapse": on_collapse}
         experiment = choose(recipe, overrides or [], data, extra)
     if dry_run:
         show_json(experiment.document())
@@ -75,64 +81,6 @@ def train(
 
         show_outcome(outcome, store)
     exit_unless_healthy(outcome.state)
-
-
-def sweep(
-    recipe: Annotated[
-        str | None, typer.Argument(help="A recipe with a search space, FILE.yaml, or module:function.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="Overrides, and distributions: lr_ratio='loguniform(0.1,10)' train.steps=500."),
-    ] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials in all; 12 unless said.")] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="Optuna's sampler: tpe (unless said), random, cmaes, qmc, gp, nsgaii.")
-    ] = None,
-    on: Annotated[
-        str, typer.Option(help="Where: local (a Ray of our own), or auto (the cluster this process is in).")
-    ] = "local",
-    data: Data = None,
-    resume: Annotated[
-        str | None, typer.Option(help="Go on with this sweep until it has --trials trials.")
-    ] = None,
-    dry_run: DryRun = False,
-    store: StoreOption = STORE,
-    as_json: JsonOption = False,
-) -> None:
-    """Search learning-rate balance and architecture; collapsed trials are recognised and stopped."""
-    from orchestrator.cli.drawing import drawing
-    from orchestrator.cli.tables import show_sweep
-    from orchestrator.errors import ConfigError
-    from orchestrator.experiment import parse
-    from orchestrator.progress import Event, tell
-    from orchestrator.store.objects import open_objects
-    from orchestrator.sweep.driver import read_sweep, run_sweep
-
-    if (recipe is None) == (resume is None):
-        raise ConfigError("name a recipe to start a sweep, or --resume SWEEP to go on with one (not both)")
-    if resume is not None:
-        experiment = parse(read_sweep(open_objects(store), resume)["experiment"])
-    else:
-        assert recipe is not None
-        experiment = choose(recipe, overrides or [], data, {})
-    if dry_run:
-        show_json(experiment.document())
-        return
-    with drawing(quiet=as_json):
-        result = run_sweep(
-            experiment,
-            store,
-            trials=trials,
-            sampler=sampler,
-            on=on,
-            sweep_id=resume,
-            progress=lambda beat: tell(Event(**beat)),
-        )
-    if as_json:
-        show_json(vars(result))
-    else:
-        show_sweep(vars(result), store, experiment.name)
 
 
 def demo(
@@ -157,7 +105,7 @@ def demo(
             "train.evaluate_every": 500,
             "train.sample_every": 500,
             "train.checkpoint_every": 500,
-            "train.stop_unhealthy": False,
+            "train.on_collapse": "remedy",
             "scale.workers": 2,
         }
         result: Any = sweep_then_train("demo", store, trials=trials, winner=winner)
@@ -165,7 +113,7 @@ def demo(
         show_json(result)
     else:
         from orchestrator.cli.tables import show_outcome, show_sweep
-        from orchestrator.worker import Outcome
+        from orchestrator.outcome import Outcome
 
         show_sweep(result["sweep"], store, "demo", next_step=False)
         show_outcome(Outcome(**result["run"]), store)

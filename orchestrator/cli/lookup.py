@@ -1,4 +1,4 @@
-"""Finding the run a person means, and where its results lie."""
+"""Finding the run or sweep a person means, and where its results lie."""
 
 from __future__ import annotations
 
@@ -26,24 +26,51 @@ def resolve_run(objects: Objects, text: str) -> str:
     if ID_PATTERN.fullmatch(text):
         Run(objects, text).document()
         return text
-    ids = [row["id"] for row in Catalogue(objects).runs()]
+    ids = [str(row["id"]) for row in Catalogue(objects).runs()]
     if not ids:
         raise NotFound(f"no run {text!r}: {no_runs(objects)}")
+    return _one(ids, text, "run", objects.url, "ganctl runs")
+
+
+def resolve_sweep(objects: Objects, text: str) -> str:
+    """The id of the sweep called `text`, as for runs. Raises NotFound."""
+    from orchestrator.store.ids import ID_PATTERN
+    from orchestrator.sweep.folder import read_sweep, sweep_ids
+
+    if ID_PATTERN.fullmatch(text):
+        read_sweep(objects, text)
+        return text
+    ids = sweep_ids(objects)
+    if not ids:
+        raise NotFound(f"no sweep {text!r}: {no_sweeps(objects)}")
+    return _one(ids, text, "sweep", objects.url, "ganctl sweep ls")
+
+
+def _one(ids: list[str], text: str, kind: str, url: str, listing: str) -> str:
+    """The one of `ids`, newest first, that `text` means."""
     if text == LATEST:
-        return str(ids[0])
-    found = [run_id for run_id in ids if text and (run_id.startswith(text) or run_id.endswith(text))]
+        return ids[0]
+    found = [name for name in ids if text and (name.startswith(text) or name.endswith(text))]
     if len(found) == 1:
-        return str(found[0])
+        return found[0]
     if found:
-        raise NotFound(f"{text!r} could be {len(found)} runs: {_some(found)}; give more of the id")
-    raise NotFound(f"no run {text!r} in {objects.url}; newest: {_some(ids)}; `ganctl runs` lists them all")
+        raise NotFound(f"{text!r} could be {len(found)} {kind}s: {_some(found)}; give more of the id")
+    raise NotFound(f"no {kind} {text!r} in {url}; newest: {_some(ids)}; `{listing}` lists them all")
 
 
 def no_runs(objects: Objects) -> str:
     """What to say of a store without runs."""
+    return f"there are no runs in {objects.url}{_absent(objects)}; start one: ganctl train r3gan.digits"
+
+
+def no_sweeps(objects: Objects) -> str:
+    """What to say of a store without sweeps."""
+    return f"there are no sweeps in {objects.url}{_absent(objects)}; start one: ganctl sweep demo"
+
+
+def _absent(objects: Objects) -> str:
     path = objects.local_path("runs")
-    absent = " (there is no such folder)" if path is not None and not Path(path).parent.is_dir() else ""
-    return f"there are no runs in {objects.url}{absent}; start one: ganctl train r3gan.digits"
+    return " (there is no such folder)" if path is not None and not Path(path).parent.is_dir() else ""
 
 
 def place(objects: Objects, key: str) -> str:

@@ -32,7 +32,8 @@ def open_desk() -> Any:
     """A desk for the life of this driver: a handle that trials may carry with them."""
     import ray
 
-    return ray.remote(num_cpus=0, max_concurrency=1000)(Desk).remote()
+    actor: Any = ray.remote(Desk)
+    return actor.options(num_cpus=0, max_concurrency=1000).remote()
 
 
 def orders_of(trial_id: str) -> str:

@@ -25,11 +25,12 @@ from orchestrator.store.documents import decode, encode
 from orchestrator.store.ids import new_id
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.sweep.conductor import Conductor
+from orchestrator.sweep.folder import SweepResult, read_sweep, sweep_key
 from orchestrator.sweep.ledger import Ledger, open_ledger
 from orchestrator.sweep.packs import pack_size
 from orchestrator.sweep.plan import Plan
 from orchestrator.sweep.prior import remember
-from orchestrator.sweep.results import SweepResult, finish, read_sweep, sweep_key
+from orchestrator.sweep.results import finish
 
 GROUP_DRIVER = {"CPU": 0, "node:__internal_head__": 0.001}  # a group's own workers take the devices
 
@@ -67,7 +68,7 @@ def run_sweep(
         local_capacity().require(chosen.scale)
     prepare(chosen, objects)
     with connected(on) as capacity, open_sweep_ledger(objects, sweep_id, plan, chosen.seed) as ledger:
-        remember(ledger, objects, plan, chosen.search)
+        remember(ledger, objects, plan, chosen.search, chosen.document())
         _tune(as_trial(chosen, plan), objects, sweep_id, ledger, plan, capacity, progress)
         return finish(objects, sweep_id, ledger, plan, chosen)
 

@@ -18,6 +18,7 @@ from orchestrator.experiment import Experiment, parse
 from orchestrator.launch import announce_run
 from orchestrator.outcome import Outcome, Turn, outcome_of
 from orchestrator.scene import Scene
+from orchestrator.store.layout import run_key
 from orchestrator.store.objects import Objects
 from orchestrator.store.reader import Run
 from orchestrator.sweep.messages import Assignment, Beat
@@ -35,12 +36,16 @@ class Member(Protocol):
 
 
 def announce_trial(objects: Objects, experiment: Document, sweep_id: str, given: Assignment) -> str:
-    """The run of a trial: the one that was cut off, or a new one. Raises ConfigError where its fields do not fit."""
-    if given.run_id is not None:
+    """The run of a trial, announced unless it was before: then the trial goes on where it was cut off.
+
+    Raises ConfigError where its fields do not fit.
+    """
+    if given.run_id is not None and objects.exists(run_key(given.run_id, "run.json")):
         return given.run_id
     seed = {} if given.seed is None else {"seed": given.seed}
     chosen = parse(experiment).override({**given.params, **seed, "name": f"trial {given.number}"})
-    return announce_run(objects, chosen, sweep=sweep_id, trial=given.number, params=given.params)
+    labels = {"sweep": sweep_id, "trial": given.number, "params": given.params}
+    return announce_run(objects, chosen, given.run_id, **labels)
 
 
 class Solo:

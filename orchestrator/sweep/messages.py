@@ -11,7 +11,7 @@ Do = Literal["go on", "stop", "exploit"]
 
 @dataclass(frozen=True)
 class Assignment:
-    """A trial to run: values of experiment fields, and where they are given another seed and the run to take up."""
+    """A trial to run: values of experiment fields, its run, to be begun or taken up, and perhaps another seed."""
 
     number: int
     params: dict[str, Any]

@@ -11,9 +11,9 @@ from orchestrator.launch import Progress
 from orchestrator.store.documents import encode
 from orchestrator.store.objects import Objects
 from orchestrator.sweep.conductor import Conductor
+from orchestrator.sweep.folder import sweep_key
 from orchestrator.sweep.ledger import Ledger
 from orchestrator.sweep.plan import Plan
-from orchestrator.sweep.results import sweep_key
 
 PUBLISH_SECONDS, LOOK_SECONDS = 5.0, 2.0
 

@@ -1,0 +1,319 @@
+"""Several small trainings of one structure as one batched computation, on one device.
+
+Members of a `Pack` are ordinary trainings with weights, optimisers, data order, verdict and end of their own. Where
+their structure is the same, one pass over all their rows replaces one pass each: their weights are stacked
+(gans/packed_layers.py), the family's objective is computed once on the rows of all, row by row, and its gradient by
+the stacks is dealt out to the members' optimisers. What cannot be packed trains by itself, and `Pack.reasons` says
+why.
+
+A member that asks for its next tick takes all that could go along with it to theirs. Those have gone ahead of what
+they were asked for: should one change course at the tick that it last gave, it is taken back to it first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gans.adversarial import Adversarial
+from gans.data.base import Batch
+from gans.draws import Draws
+from gans.family import Family, Optimiser, Phase, Step
+from gans.losses import joined, named
+from gans.packed_layers import freed, obstacle, stacked
+from gans.schedule import Cosine, at
+from gans.sync import Alone
+from gans.training import Training, run_phases
+
+
+class Pack:
+    """Trainings that go along with one another where they can.
+
+    They may begin and end at any time, and be consumed in any order; fastest in turns, each tick being done with
+    (its `state()` taken) before the next member is resumed. The device's time is charged to members in equal shares.
+    """
+
+    def __init__(self) -> None:
+        self._members: dict[Training, str] = {}
+        self._ahead: dict[Training, tuple[float, Snapshot]] = {}
+        self._groups: dict[Training, Group] = {}
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why some of the members train by themselves."""
+        return tuple(dict.fromkeys(filter(None, self._members.values())))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many members each packed model has at present."""
+        return tuple(len(group.members) for group in dict.fromkeys(self._groups.values()))
+
+    @contextmanager
+    def joined(self, training: Training) -> Iterator[None]:
+        """`training` is a member within this context."""
+        self._members[training] = why_not(training)
+        training.pack = self
+        try:
+            yield
+        finally:
+            training.pack = None
+            del self._members[training]
+            self._ahead.pop(training, None)
+            self._part(training)
+
+    def run(self, training: Training) -> float:
+        """Bring `training` to its next tick, and others along with it; returns its images per second."""
+        if training in self._ahead:
+            return self._ahead.pop(training)[0]
+        company = self._company(training)
+        if len(company) == 1:
+            return training.run_alone()
+        group = self._groups.get(training)
+        if group is None or group.members != company:
+            group = self._regroup(company)
+        before = [Snapshot.of(member) for member in company]
+        try:
+            speed = group.run(training.steps_to_tick)
+        except BaseException:
+            for member, snapshot in zip(company, before, strict=True):
+                snapshot.restore(member)
+            raise
+        for member, snapshot in zip(company, before, strict=True):
+            self._ahead[member] = (speed, snapshot)
+        return self._ahead.pop(training)[0]
+
+    def rewind(self, training: Training) -> None:
+        """Take `training` back to the tick that it last gave, if others have taken it further."""
+        if training in self._ahead:
+            self._ahead.pop(training)[1].restore(training)
+
+    def _company(self, training: Training) -> tuple[Training, ...]:
+        """Those that can go to their next tick together with `training`, itself included, in the order they came."""
+        if self._members[training] or not training.steps_to_tick:
+            return (training,)
+        like = structure(training)
+        return tuple(
+            other
+            for other, reason in self._members.items()
+            if not reason and other not in self._ahead and structure(other) == like
+        )
+
+    def _regroup(self, company: tuple[Training, ...]) -> Group:
+        for member in company:
+            self._part(member)
+        group = Group(company)
+        self._groups.update(dict.fromkeys(company, group))
+        return group
+
+    def _part(self, training: Training) -> None:
+        """Dissolve the group that `training` is in."""
+        group = self._groups.get(training)
+        if group is not None:
+            for member in group.members:
+                del self._groups[member]
+                for net in member.nets.values():
+                    freed(net)
+
+
+def why_not(training: Training) -> str:
+    """Why `training` cannot be packed, empty where it can."""
+    family = type(training.family).__name__
+    if training.sync.world > 1:
+        return "a data-parallel training is not packed"
+    if training.speed.compile:
+        return "compiled networks are not packed: set train.compile=false"
+    if training.memory:
+        return f"{family} keeps a memory of rows"
+    if not getattr(training.family, "row_wise", False):
+        return f"{family} does not say that its objective treats rows apart (row_wise)"
+    for name, net in training.nets.items():
+        if why := obstacle(net):
+            return f"the {name} of {family} is not packed: {why}"
+    if training.speed.bf16:
+        return "bf16 rounds otherwise in a pack than alone: set train.precision=fp32"
+    return ""
+
+
+def structure(training: Training) -> str:
+    """What trainings must have in common to go to their next tick as one."""
+    t, family = training, training.family
+    free = set(family.scalars) | ({"loss"} if isinstance(family, Adversarial) else set())
+    paired = named(family.loss).paired if isinstance(family, Adversarial) else None
+    phases = [replace(p, optimiser=Optimiser(0.0, kind=p.optimiser.kind)) for p in t.phases]
+    due = [[p.due(step) for p in t.phases] for step in range(t.steps, t.steps + t.steps_to_tick)]
+    fields = family.model_dump_json(exclude=free)
+    return repr(
+        (type(family), fields, paired, phases, due, t.spec.fields, t.options.batch, t.options.ema, t.speed)
+    )
+
+
+class Group:
+    """Trainings of one structure as one model whose rows are theirs, one member after another."""
+
+    def __init__(self, members: tuple[Training, ...]) -> None:
+        first = members[0]
+        self.members, self.speed, self.rows = members, first.speed, first.options.batch
+        self.nets = {name: stacked([m.nets[name] for m in members], self.rows) for name in first.nets}
+        self.params = {
+            trains: [p for name in trains for p in self.nets[name].parameters()] for trains in first.params
+        }
+        self._family: tuple[Any, Family] | None = None
+        self._progress: list[float] = []
+        self._batches: list[Batch] = []
+        self._batch: Batch = {}
+
+    def run(self, steps: int) -> float:
+        """Run `steps` steps; returns images per second of a member's share of the time."""
+        begun = time.perf_counter()
+        for i in range(steps):
+            self._run_step(observe=i == steps - 1)
+        if self.speed.device.type == "cuda":
+            torch.cuda.synchronize(self.speed.device)
+        share = int((time.perf_counter() - begun) * 1e6 / len(self.members)) / 1e6
+        for member in self.members:
+            member.seconds += share
+        return steps * self.rows / max(share, 1e-9)
+
+    def _run_step(self, observe: bool) -> None:
+        first = self.members[0]
+        for member in self.members:
+            member.draws.restart(member.steps)
+            member.reports = {}
+        self._progress = [member.progress for member in self.members]
+        step = Step(
+            {}, Together(self.members), Alone(), first.steps, first.progress, autocast=self.speed.autocast
+        )
+        run_phases(self, [p for p in first.phases if p.due(first.steps)], step, observe)
+        for member in self.members:
+            member.end_step()
+
+    def batch_for(self, phase: Phase) -> Batch:
+        """The members' batches, one after another."""
+        batches = [member.batch_for(phase) for member in self.members]
+        if not self._batches or any(a is not b for a, b in zip(batches, self._batches, strict=True)):
+            self._batch = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+            self._batches = batches
+        return self._batch
+
+    def run_phase(self, phase: Phase, step: Step, observe: bool) -> None:
+        """One update of every member."""
+        params = self.params[phase.trains]
+        with self._fixed(phase.trains if not step.keep else tuple(self.nets)):
+            with self.speed.float32() if phase.double else self.speed.autocast():
+                loss, report = self._joined().objective(phase.name, self.nets, step)
+            # The mean over all rows, times the number of members: each one's gradient is that of its own mean.
+            gradients = torch.autograd.grad(loss * len(self.members), params, allow_unused=True)
+        if observe:
+            self._report(phase, report, [g for g in gradients if g is not None])
+        # Contiguous, as the weights are: fused optimisers do not look at strides.
+        pieces = [[None] * len(self.members) if g is None else g.contiguous().unbind() for g in gradients]
+        for member, progress, *mine in zip(self.members, self._progress, *pieces, strict=True):
+            own = next(p for p in member.phases if p.name == phase.name)
+            member.update(own, mine, progress)
+
+    @contextmanager
+    def _fixed(self, trains: tuple[str, ...]) -> Iterator[None]:
+        """Networks other than `trains` have no gradient: packed layers would compute it, whether asked for or not."""
+        fixed = [net for name, net in self.nets.items() if name not in trains]
+        for net in fixed:
+            net.requires_grad_(False)
+        yield
+        for net in fixed:
+            net.requires_grad_(True)
+
+    def _report(self, phase: Phase, report: dict[str, Tensor], gradients: Sequence[Tensor]) -> None:
+        """Deal out the reports, one value a row, and the gradients' norms."""
+        num = len(self.members)
+        means = {name: rows.float().view(num, -1).mean(1) for name, rows in report.items()}
+        squares = [g.float().flatten(1).square().sum(1) for g in gradients]
+        means[f"grad_{phase.name}"] = torch.stack(squares).sum(0).sqrt()
+        for name, values in means.items():
+            for member, value in zip(self.members, values.unbind(), strict=True):
+                member.reports[name] = value
+
+    def _joined(self) -> Family:
+        """The family with the members' scalars at their own progress: one value a row where they differ."""
+        families = [m.family for m in self.members]
+        values: dict[str, Any] = {}
+        for name in sorted(families[0].scalars):
+            own = [getattr(f, name) for f in families]
+            if all(isinstance(v, float | int | Cosine) for v in own):
+                values[name] = tuple(at(v, p) for v, p in zip(own, self._progress, strict=True))
+        if isinstance(families[0], Adversarial):
+            values["loss"] = tuple(f.loss for f in families)  # type: ignore[attr-defined]
+        if self._family is None or self._family[0] != values:
+            changes = {name: self._scalar(name, of) for name, of in values.items()}
+            self._family = values, families[0].model_copy(update=changes)
+        return self._family[1]
+
+    def _scalar(self, name: str, values: tuple[Any, ...]) -> Any:
+        if len(set(values)) == 1:
+            return values[0]
+        if name == "loss":
+            return joined([named(loss) for loss in values], self.rows)
+        return torch.tensor(values, device=self.speed.device).repeat_interleave(self.rows)
+
+
+class Together(Draws):
+    """The members' draws, one after another."""
+
+    def __init__(self, members: Sequence[Training]) -> None:
+        self._draws = [member.draws for member in members]
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.cat([d.normal(*shape) for d in self._draws])
+
+    def uniform(self, *shape: int) -> Tensor:
+        return torch.cat([d.uniform(*shape) for d in self._draws])
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        return torch.cat([d.integers(high, *shape) for d in self._draws])
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A training at a tick, kept on its device."""
+
+    tensors: list[Tensor]
+    optimisers: dict[tuple[str, ...], dict[Any, dict[str, Any]]]
+    steps: int
+    seconds: float
+    cursor: int
+    batch: Batch
+    reports: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, t: Training) -> Snapshot:
+        """`t` as it is."""
+        moments = {
+            key: {p: {k: _kept(v) for k, v in state.items()} for p, state in optimiser.state.items()}
+            for key, optimiser in t.optimisers.items()
+        }
+        tensors = [tensor.detach().clone() for tensor in _tensors(t)]
+        return cls(tensors, moments, t.steps, t.seconds, t.loader.cursor, t.batch, t.reports)
+
+    def restore(self, t: Training) -> None:
+        """Take `t` back to it."""
+        with torch.no_grad():
+            for tensor, kept in zip(_tensors(t), self.tensors, strict=True):
+                tensor.copy_(kept)
+        for key, optimiser in t.optimisers.items():
+            optimiser.state.clear()
+            optimiser.state.update(self.optimisers[key])
+        t.steps, t.seconds, t.loader.cursor = self.steps, self.seconds, self.cursor
+        t.batch, t.reports = self.batch, self.reports
+
+
+def _tensors(t: Training) -> list[Tensor]:
+    nets = [*t.nets.values(), *(average.network for average in t.averages.values())]
+    return [tensor for net in nets for tensor in (*net.parameters(), *net.buffers())]
+
+
+def _kept(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value

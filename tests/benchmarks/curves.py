@@ -1,0 +1,311 @@
+"""Learning curves of every configuration of a small search space: each is trained once, and searches replay it.
+
+A run is a function of its configuration and seed, so a search that trains and one that replays what was trained see
+the same. What is recorded of a run are its figures at 27 evaluations, so that rungs may lie at powers of three, and
+the raw signals of its health, which is judged anew at each replay by the rules as they then are.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import itertools
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import gans
+from gans.data.base import Batch, DataConfig, Dataset
+from gans.data.digits import Digits
+from gans.data.points import Grid, Ring
+from gans.families.vanilla import Vanilla
+from gans.health import Monitor, Verdict
+from gans.loop import Tick, train
+from gans.metrics import Evaluator, SampleProbe, extractor_for
+from gans.metrics.extractors import Extractor, extract
+from gans.metrics.manifold import distances
+from gans.metrics.modes import HQ_RADIUS
+from gans.options import Train
+from gans.packing import Pack
+from orchestrator.sweep.space import Choice, LogUniform, Space
+
+EVALUATIONS, TICKS = 27, 54
+PACKED = 36  # runs trained as one model: more gain little
+
+Signals = dict[str, float]
+
+SPACE = Space(
+    {
+        "gan.lr_ratio": LogUniform(low=0.1, high=10.0),
+        "gan.lr_g": LogUniform(low=3e-4, high=1e-2),
+        "gan.loss": Choice(options=("hinge", "non_saturating", "relativistic")),
+        "gan.r1": LogUniform(low=0.003, high=3.0, sets=("gan.r2",), when={"gan.loss": ("relativistic",)}),
+    }
+)
+CELLS = {"gan.lr_ratio": 7, "gan.lr_g": 4, "gan.r1": 2}
+"""How many intervals, equal on a log scale, a range is cut into; a run is trained at the middle of each."""
+
+
+@dataclass(frozen=True)
+class Arena:
+    """A data set with the recipe that is searched on it.
+
+    A mode or class counts as captured where it has `share` of what is due to it of `counted` samples, points of high
+    quality only. A hundredth of 2,500 is PacGAN's rule for the grid (Lin et al. 2018): one sample.
+    """
+
+    name: str
+    data: DataConfig
+    gan: Vanilla
+    batch: int
+    steps: int
+    share: float
+    counted: int
+    cells: Mapping[str, int] = field(default_factory=lambda: CELLS)
+
+    @property
+    def images(self) -> int:
+        """The full budget of a run."""
+        return self.steps * self.batch
+
+    def quick(self) -> Arena:
+        """The same with few configurations."""
+        return replace(self, cells={"gan.lr_ratio": 4, "gan.lr_g": 2, "gan.r1": 2})
+
+    def cell(self, params: Mapping[str, Any]) -> str:
+        """The configuration that stands for `params`: the key of its curve."""
+        snapped = {
+            name: _middle(name, value, self.cells) for name, value in params.items() if name in SPACE.root
+        }
+        return json.dumps(snapped, sort_keys=True)
+
+    def configurations(self) -> list[str]:
+        """Every configuration of the space."""
+        found = []
+        for loss in ("hinge", "non_saturating", "relativistic"):
+            searched = [name for name in self.cells if name != "gan.r1" or loss == "relativistic"]
+            for place in itertools.product(*(range(self.cells[name]) for name in searched)):
+                drawn = {n: _at(n, i, self.cells[n]) for n, i in zip(searched, place, strict=True)}
+                found.append(self.cell({"gan.loss": loss, **drawn}))
+        return found
+
+    def family(self, configuration: str) -> Vanilla:
+        """The recipe with the fields of `configuration`."""
+        chosen = {name.removeprefix("gan."): value for name, value in json.loads(configuration).items()}
+        return self.gan.with_changes(chosen | ({"r2": chosen["r1"]} if "r1" in chosen else {}))
+
+    def options(self) -> Train:
+        """One tick in 54, an evaluation at every second one."""
+        return Train(
+            steps=self.steps,
+            batch=self.batch,
+            log_every=self.steps // TICKS,
+            evaluate_every=self.steps // EVALUATIONS,
+            evaluate_samples=300,
+            sample_every=0,
+            checkpoint_every=0,
+            on_collapse="ignore",
+        )
+
+
+def _at(name: str, place: int, cells: int) -> float:
+    d = SPACE.root[name]
+    assert isinstance(d, LogUniform)
+    return float(f"{d.low * (d.high / d.low) ** ((place + 0.5) / cells):.6g}")
+
+
+def _middle(name: str, value: Any, cells: Mapping[str, int]) -> Any:
+    d = SPACE.root[name]
+    if not isinstance(d, LogUniform):
+        return value
+    share = math.log(value / d.low) / math.log(d.high / d.low)
+    return _at(name, min(int(share * cells[name]), cells[name] - 1), cells[name])
+
+
+POINTS = Vanilla(latent_dim=8, width=64, depth=3, betas=(0.0, 0.9))
+ARENAS = (
+    Arena(
+        "ring",
+        Ring(num=20_000),
+        POINTS,
+        batch=64,
+        steps=1350,
+        share=0.1,
+        counted=2_500,
+        cells=CELLS | {"gan.r1": 3},
+    ),
+    Arena("grid", Grid(num=20_000), POINTS, batch=64, steps=3780, share=0.01, counted=2_500),
+    Arena(
+        "digits",
+        Digits(size=8),
+        Vanilla(latent_dim=32, width=128, depth=2, betas=(0.0, 0.9)),
+        batch=64,
+        steps=810,
+        share=0.5,
+        counted=500,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a run said: signals at each tick, figures at each evaluation, by progress."""
+
+    signals: list[tuple[int, float, Signals]]
+    figures: list[tuple[int, float, Signals]]
+
+    @cached_property
+    def captures(self) -> float:
+        """The least share, of what is due to it, that any mode or class had in the last fifth of the run."""
+        return min(seen["least"] for _, progress, seen in self.figures if progress > 0.8)
+
+    @cached_property
+    def illness(self) -> tuple[int, float, Verdict] | None:
+        """The step and progress at which the health rules end the run, and their verdict. None: never."""
+        monitor = Monitor(probe=Recorded())  # type: ignore[arg-type]
+        for step, progress, seen in self.signals:
+            probed = {n.removeprefix("probe_"): v for n, v in seen.items() if n.startswith("probe_")}
+            told = {n: v for n, v in seen.items() if not n.startswith("probe_")}
+            live: Any = {"x": probed} if monitor.wants_samples else None
+            verdict = monitor.observe(step, progress, told, live)
+            if not verdict.healthy:
+                return step, progress, verdict
+        return None
+
+
+class Recorded:
+    """A probe that is shown signals instead of samples."""
+
+    def __call__(self, signals: Signals) -> Signals:
+        return signals
+
+
+class Recorder(Monitor):
+    """Notes the signals at every tick and judges nothing."""
+
+    @property
+    def wants_samples(self) -> bool:
+        return True
+
+    def observe(self, step: int, progress: float, metrics: Signals, samples: Batch | None) -> Verdict:
+        assert self.probe is not None
+        assert samples is not None
+        return Verdict("healthy", signals={f"probe_{n}": v for n, v in self.probe(samples["x"]).items()})
+
+
+class Judge:
+    """An evaluator that also says how well the worst mode or class is represented: `least`, 1 where evenly."""
+
+    def __init__(self, evaluator: Evaluator, train: Dataset, extractor: Extractor, counted: int) -> None:
+        self.num_samples = counted
+        self._evaluator, self._modes, self._extractor = evaluator, train.modes, extractor
+
+    def __call__(self, x: Tensor, labels: Tensor | None = None) -> dict[str, float]:
+        return self._evaluator(x, labels) | {"least": self._least(x)}
+
+    @torch.no_grad()
+    def _least(self, x: Tensor) -> float:
+        if not torch.isfinite(x).all():
+            return 0.0
+        if self._modes is None:
+            shares = extract(self._extractor, x.clamp(-1.0, 1.0))[1]
+            assert shares is not None
+            found, kinds = shares.argmax(1), shares.shape[1]
+        else:
+            distance, nearest = distances(x, self._modes.centres).min(1)
+            found, kinds = nearest[distance < HQ_RADIUS * self._modes.sigma], len(self._modes.centres)
+        return float(torch.bincount(found, minlength=kinds).min()) * kinds / len(x)
+
+
+def curves(arena: Arena, say: Callable[[str], None] = print) -> dict[str, Curve]:
+    """The curve of every configuration of `arena`: from a temporary folder, or trained now and put there."""
+    path = Path(tempfile.gettempdir()) / "ganctl-curves" / f"{arena.name}-{_digest(arena)}.json.gz"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        begun = time.monotonic()
+        trained = dict(_trained(arena, say))
+        say(
+            f"trained {len(trained)} configurations of {arena.name} in {time.monotonic() - begun:.0f} s: {path}"
+        )
+        unfinished = path.with_suffix(".part")
+        with gzip.open(unfinished, "wt") as file:
+            json.dump({name: asdict(curve) for name, curve in trained.items()}, file)
+        unfinished.rename(path)
+    with gzip.open(path, "rt") as file:
+        return {name: Curve(**said) for name, said in json.load(file).items()}
+
+
+def _digest(arena: Arena) -> str:
+    """Of what a curve depends on: the arena, and all of `gans` but the rules it is judged by afterwards."""
+    sources = sorted(Path(gans.__file__).parent.rglob("*.py"))
+    text = [repr(arena), Path(__file__).read_text()]
+    text += [
+        path.read_text() for path in sources if path.name not in ("health.py", "remedies.py", "export.py")
+    ]
+    return hashlib.sha256("\0".join(text).encode()).hexdigest()[:16]
+
+
+def _trained(arena: Arena, say: Callable[[str], None]) -> Iterator[tuple[str, Curve]]:
+    real, held = arena.data.load("train"), arena.data.load("held_out")
+    extractor = extractor_for(real)
+    judge = Judge(
+        Evaluator(real, held, extractor, arena.options().evaluate_samples), real, extractor, arena.counted
+    )
+    probe = SampleProbe(real.fetch(real.order(0, 0)[:512])["x"], extractor)
+    paired = lambda name: "relativistic" in name  # noqa: E731 - of another structure, and packed apart
+    ordered = sorted(arena.configurations(), key=paired)
+    for _, alike in itertools.groupby(ordered, key=paired):
+        names = list(alike)
+        for some in (names[i : i + PACKED] for i in range(0, len(names), PACKED)):
+            yield from _packed(arena, some, real, judge, probe)
+            say(f"{arena.name}: {len(some)} more of {len(ordered)} configurations trained")
+
+
+def _packed(
+    arena: Arena, names: list[str], real: Dataset, judge: Judge, probe: SampleProbe
+) -> Iterator[tuple[str, Curve]]:
+    pack, said = Pack(), {name: Curve([], []) for name in names}
+    runs = {
+        name: train(
+            arena.family(name),
+            real,
+            arena.options(),
+            seed=int(hashlib.sha256(name.encode()).hexdigest()[:6], 16),
+            device=torch.device("cpu"),
+            evaluate=judge,
+            monitor=Recorder(probe),
+            pack=pack,
+        )
+        for name in names
+    }
+    while runs:
+        for name, run in list(runs.items()):
+            tick = next(run, None)
+            if tick is None:
+                del runs[name]
+            else:
+                _note(said[name], tick)
+    yield from said.items()
+
+
+def _note(curve: Curve, tick: Tick) -> None:
+    seen = {name: value for name, value in tick.metrics.items() if name != "images_per_second"}
+    curve.signals.append((tick.step, tick.progress, seen))
+    if tick.evaluation is not None:
+        curve.figures.append((tick.step, tick.progress, tick.evaluation))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for wanted in sys.argv[1:]:
+        curves(next(a for a in ARENAS if a.name == wanted))
