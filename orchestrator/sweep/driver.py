@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster import Capacity, connected, local_capacity
-from orchestrator.errors import AlreadyExists, ConfigError, RunFailed
+from orchestrator.errors import AlreadyExists, ConfigError, NotFound, RunFailed
 from orchestrator.experiment import Experiment, parse
 from orchestrator.jobs import Submission, connect
 from orchestrator.launch import Progress
@@ -24,6 +24,7 @@ from orchestrator.store.catalogue import Catalogue
 from orchestrator.store.documents import decode, encode
 from orchestrator.store.ids import new_id
 from orchestrator.store.objects import Objects, open_objects
+from orchestrator.store.writer import RunWriter
 from orchestrator.sweep.conductor import Conductor
 from orchestrator.sweep.folder import SweepResult, read_sweep, sweep_key
 from orchestrator.sweep.ledger import Ledger, open_ledger
@@ -70,6 +71,7 @@ def run_sweep(
     with connected(on) as capacity, open_sweep_ledger(objects, sweep_id, plan, chosen.seed) as ledger:
         remember(ledger, objects, plan, chosen.search, chosen.document())
         _tune(as_trial(chosen, plan), objects, sweep_id, ledger, plan, capacity, progress)
+        seal_given_up(objects, ledger)
         return finish(objects, sweep_id, ledger, plan, chosen)
 
 
@@ -127,6 +129,14 @@ def as_trial(experiment: Experiment, plan: Plan) -> Experiment:
     return experiment.model_copy(update={"train": experiment.train.model_copy(update=train)})
 
 
+def seal_given_up(objects: Objects, ledger: Ledger) -> None:
+    """End the runs of trials that failed because their process died too often to say so itself."""
+    for row in ledger.table():
+        if row["state"] == "FAIL" and row["counts"] and row["run_id"]:
+            with suppress(AlreadyExists, NotFound):  # it has ended, or was never begun
+                RunWriter.attach(objects, row["run_id"]).seal("failed", {"error": row["reason"]})
+
+
 def prepare(experiment: Experiment, objects: Objects) -> None:
     """Do once what every trial needs: check the data and train its feature extractor into the cache."""
     from orchestrator.scene import Scene
@@ -141,7 +151,9 @@ def open_sweep_ledger(objects: Objects, sweep_id: str, plan: Plan, seed: int) ->
     in a folder of this machine."""
     beside = objects.local_path(sweep_key(sweep_id, "journal.log"))
     elsewhere = os.environ.get("GANCTL_LEDGER") or str(Path.home() / ".ganctl" / "sweeps" / f"{sweep_id}.log")
-    return open_ledger(beside or elsewhere, sweep_id, plan.directions, plan.sampler, seed)
+    return open_ledger(
+        beside or elsewhere, sweep_id, plan.directions, plan.sampler, seed, names=plan.objectives
+    )
 
 
 def _tune(

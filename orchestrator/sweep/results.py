@@ -67,7 +67,10 @@ def finish(
         objects.delete(sweep_key(sweep_id, name))
     if result.best is None:
         ends = ", ".join(f"trial {row['number']} {_why(row)}" for row in rows) or "none ended"
-        raise RunFailed(f"sweep {sweep_id}: no trial completed ({ends}); widen the space or the budget")
+        raise RunFailed(
+            f"sweep {sweep_id}: no trial completed ({ends}); widen the space, "
+            f"or go on with a larger budget: ganctl sweep resume {sweep_id} --trials N"
+        )
     return result
 
 

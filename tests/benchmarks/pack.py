@@ -114,7 +114,9 @@ def packed(chosen: Experiment, num: int, size: int, store: str) -> float:
     begun = time.perf_counter()
     result = run_sweep(chosen, store, plan)
     spent = time.perf_counter() - begun
-    assert [row["state"] for row in result.trials] == ["complete"] * num
+    ends = [(row["state"], row["reason"]) for row in result.trials]
+    assert len(ends) == num
+    assert {state for state, _ in ends} == {"COMPLETE"}, ends
     return spent
 
 

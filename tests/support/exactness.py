@@ -55,13 +55,12 @@ def _runs_ended_as_their_trials(objects: Objects, runs: dict[str, FrozenTrial]) 
     ends = {
         TrialState.COMPLETE: {"completed", "collapsed", "unhealthy"},
         TrialState.PRUNED: {"pruned", "collapsed", "diverged", "unhealthy"},
+        TrialState.FAIL: {"failed"},
     }
     catalogue = {row["id"]: row["state"] for row in Catalogue(objects).runs()}
     assert objects.folders("runs") == sorted(runs) == sorted(catalogue)
     for run_id, trial in runs.items():
         sealed: dict[str, Any] = Run(objects, run_id).sealed() or {}
-        if trial.state == TrialState.FAIL:
-            continue
         assert catalogue[run_id] == sealed["state"]
         assert sealed["state"] in ends[trial.state], run_id
         if trial.state == TrialState.COMPLETE:
