@@ -51,7 +51,7 @@ def show_trials(name: str, result: Document) -> None:
     rows = [
         {
             "trial": t["number"],
-            "ended": t["verdict"].get("kind") or t["reason"] or t["state"].lower(),
+            "ended": t["end"],
             **{field: cell(t["params"].get(field)) for field in params},
             **{figure: cell(t["figures"].get(figure)) for figure in figures},
             "step": t["step"],

@@ -13,9 +13,10 @@ from prefect import State, flow, runtime
 from prefect.states import Failed
 from pydantic import Field
 
-from flows.artifacts import cell, show_samples, show_trials
+from flows.artifacts import show_samples, show_trials
 from flows.steps import begin_run, begin_sweep, run_trials, train_run
 from orchestrator.errors import RunFailed
+from orchestrator.evidence import line
 from orchestrator.experiment import Experiment, parse
 from orchestrator.recipes import load
 from orchestrator.store.objects import open_objects
@@ -138,12 +139,7 @@ def failed(store: str, outcome: Document) -> State[Any] | None:
     if outcome["state"] == "completed":
         return None
     sealed = Run(open_objects(store), outcome["run_id"]).sealed() or {}
-    evidence = ", ".join(
-        f"{e['signal']} {cell(e['value'])} (bound {cell(e['threshold'])})"
-        for e in sealed.get("evidence") or []
-    )
-    why = sealed.get("error") or " · ".join(
-        filter(None, [sealed.get("verdict"), evidence, sealed.get("remedy")])
-    )
+    said = [sealed.get("verdict"), line(sealed), sealed.get("remedy")]
+    why = sealed.get("error") or " · ".join(filter(None, said))
     reason = f"run {outcome['run_id']} ended {outcome['state']} at step {outcome['step']}: {why}"
     return Failed(message=reason, data=RunFailed(reason))

@@ -171,7 +171,7 @@ def test_a_finished_sweep_is_shown_with_front_costs_importance_and_report(made: 
     assert "stopping saved about" in text
     assert "mattered for FID lrD/lrG" in text
     collapsed = [row["number"] for row in made.result.trials if row["end"] == "mode collapse"]
-    assert f"trial {collapsed[0]}, step 40, mode collapse: probe_coverage 0.05 (bound 0.12)" in text
+    assert f"trial {collapsed[0]}, step 40, mode collapse: probe_coverage 0.05 against 0.12" in text
     assert f"remedy for trial {', '.join(map(str, collapsed))}: raise gan.lr_ratio" in text
     report = next(line.split()[1] for line in shown.stdout.splitlines() if line.startswith("report"))
     assert Path(report).is_file()

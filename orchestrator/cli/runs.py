@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator import evidence
 from orchestrator.cli import output
 from orchestrator.cli.lookup import curve_query, no_runs, place, resolve_run
 from orchestrator.cli.options import inherited
@@ -165,7 +166,7 @@ def _print_account(account: dict[str, Any]) -> None:
             "state": f"{account['state']} at step {output.cell(account['step'])}{ended}{spent}",
             "error": account["error"],
             "verdict": account["verdict"],
-            **{f"  evidence {i}": _evidence(e) for i, e in enumerate(account["evidence"] or [], 1)},
+            **{f"  evidence {i}": evidence.sign(e) for i, e in enumerate(account["evidence"] or [], 1)},
             "  remedy": account["remedy"] or None,
             "skipped": f"{skipped['count']} undecodable items" if skipped.get("count") else None,
         }
@@ -177,12 +178,6 @@ def _print_account(account: dict[str, Any]) -> None:
     output.print_lines({**places, "metrics": account["metrics"], "read": f'duckdb.sql("{account["query"]}")'})
     if account["state"] in ("running", "lost") and account["error"]:
         typer.echo(f"it goes on with: ganctl train --resume {account['id']}", err=True)
-
-
-def _evidence(evidence: dict[str, Any]) -> str:
-    value, threshold = output.cell(evidence["value"]), output.cell(evidence["threshold"])
-    window, step = evidence["window"], evidence["step"]
-    return f"{evidence['signal']} {value} against {threshold} over {window} ticks at step {step}"
 
 
 def _newest(items: list[dict[str, Any]]) -> str:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestrator import evidence
 from orchestrator.cli.lookup import place
 from orchestrator.cli.output import (
     Column,
@@ -45,7 +46,7 @@ def show_outcome(outcome: Outcome, store: str) -> None:
     print_figures({"this run": outcome.figures, "held-out real": floor})
     for change in outcome.changes:
         say(f"at step {change['step']}: {change['why']}")
-    if said := evidence_of(outcome.verdict):
+    if said := evidence.line(outcome.verdict):
         say(f"{outcome.verdict['kind']}: {said}\nremedy: {outcome.verdict['remedy']}")
     objects = open_objects(store)
     samples = Run(objects, outcome.run_id).samples()
@@ -221,7 +222,7 @@ def _print_stops(trials: list[dict[str, Any]]) -> None:
     for t in trials:
         where, verdict = f"trial {t['number']}, step", t["verdict"]
         lines += [f"{where} {c['step']}, mended: {c['why']}" for c in t["changes"] if c.get("remedy")]
-        if said := evidence_of(verdict):
+        if said := evidence.line(verdict):
             lines.append(f"{where} {t['step']}, {verdict['kind']}: {said}")
         if verdict["remedy"]:
             remedies.setdefault(verdict["remedy"], []).append(str(t["number"]))
@@ -269,21 +270,6 @@ def label(figure: str) -> str:
 
 def _head(name: str) -> str:
     return HEADS.get(name.rpartition(".")[2], name.rpartition(".")[2])
-
-
-def evidence_of(verdict: dict[str, Any]) -> str:
-    """A verdict's evidence in one line; empty for a healthy one."""
-    if verdict.get("kind") in (None, "healthy", "unknown"):
-        return ""
-    evidence = verdict.get("evidence") or []
-    said = ", ".join(
-        f"{e['signal']} {_figure(e['value'])} (bound {_figure(e['threshold'])})" for e in evidence
-    )
-    return f"{said} over {evidence[0]['window']} ticks" if evidence else ""
-
-
-def _figure(value: Any) -> str:
-    return f"{value:.2g}" if isinstance(value, int | float) else str(value)
 
 
 def short(value: Any) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator import evidence
+
 #: Reasons of trials that do not count: cut off and begun again as another, and drawn although tried before.
 INTERRUPTED, REPEATED = "interrupted", "repeated"
 
@@ -102,19 +104,8 @@ def noted(verdict: Mapping[str, Any]) -> dict[str, Any]:
     """A verdict as attributes: kind, evidence and remedy as text for people, and the whole document."""
     if not verdict.get("kind"):
         return {}
-    evidence = "; ".join(map(_sign, verdict.get("evidence") or ()))
-    told = {"verdict": verdict["kind"], "evidence": evidence, "remedy": verdict.get("remedy")}
+    told = {"verdict": verdict["kind"], "evidence": evidence.line(verdict), "remedy": verdict.get("remedy")}
     return {name: text for name, text in told.items() if text} | {"verdict_document": dict(verdict)}
-
-
-def _sign(evidence: Mapping[str, Any]) -> str:
-    value, threshold = (_short(evidence.get(name)) for name in ("value", "threshold"))
-    where = f"over {evidence.get('window')} ticks at step {evidence.get('step')}"
-    return f"{evidence.get('signal')} {value} against {threshold} {where}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, int | float) else str(value)
 
 
 def row(trial: FrozenTrial) -> dict[str, Any]:
@@ -126,8 +117,7 @@ def row(trial: FrozenTrial) -> dict[str, Any]:
     attributes, used = trial.user_attrs, trial.user_attrs.get("spent", {})
     document = attributes.get("verdict_document", {})
     params = attributes.get("params") or trial.params or trial.system_attrs.get("fixed_params", {})
-    evidence = document.get("evidence")
-    signs = [entry["step"] for entry in evidence or () if "step" in entry]
+    signs = [entry["step"] for entry in document.get("evidence") or () if "step" in entry]
     return {
         "number": trial.number,
         "state": trial.state.name,
@@ -135,7 +125,7 @@ def row(trial: FrozenTrial) -> dict[str, Any]:
         "values": trial.values,
         **{name: attributes.get(name) for name in _TOLD},
         "verdict": document.get("kind"),
-        "evidence": evidence,
+        "evidence": document.get("evidence"),
         "remedy": document.get("remedy"),
         "step": max(signs, default=used.get("step")),
         "progress": used.get("progress"),

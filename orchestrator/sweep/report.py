@@ -13,6 +13,7 @@ from markupsafe import Markup
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
+from orchestrator import evidence
 from orchestrator.experiment import Experiment
 from orchestrator.store.layout import run_key
 from orchestrator.store.objects import Objects
@@ -52,7 +53,12 @@ def report(
     environment = Environment(
         loader=PackageLoader("orchestrator.sweep", "."), autoescape=True, undefined=StrictUndefined
     )
-    environment.filters |= {"short": charts.short, "label": charts.label_of, "span": span}
+    environment.filters |= {
+        "short": charts.short,
+        "label": charts.label_of,
+        "span": span,
+        "sign": evidence.sign,
+    }
     return environment.get_template("report.html").render(
         result=result,
         rows=rows,

@@ -140,7 +140,7 @@ ARENAS = (
         POINTS,
         batch=64,
         steps=1350,
-        share=0.1,
+        share=0.2,
         counted=2_500,
         cells=CELLS | {"gan.r1": 3},
     ),

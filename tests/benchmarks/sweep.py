@@ -36,7 +36,7 @@ from orchestrator.sweep.plan import Plan
 from tests.benchmarks.curves import ARENAS, SPACE, Arena, Curve, Signals, curves
 from tests.benchmarks.report import Report
 
-WORKERS = 2
+WORKERS = 1
 MOST = 100  # full budgets, after which a search is given up
 DRAWS = 4000  # for the share of draws that capture everything
 FIGURE, MODE = "coverage", "max"
