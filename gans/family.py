@@ -94,13 +94,15 @@ class Family(Config):
 
     `inputs`: the batch fields `sample` needs (none for an unconditional generator). `imitates`: the data field
     whose distribution the samples' `x` should match. `averaged`: networks with a moving average, used to sample.
-    `scalars`: fields that shape neither networks nor phases, so that they may change while training goes on.
+    `scalars`: fields that shape neither networks nor phases, so that they may change while training goes on; in a
+    pack `objective` meets them as tensors of one value a row where members differ. `row_wise`: it treats rows apart.
     """
 
     inputs: ClassVar[tuple[str, ...]] = ()
     imitates: ClassVar[str] = "x"
     averaged: ClassVar[tuple[str, ...]] = ("generator",)
     scalars: ClassVar[frozenset[str]] = frozenset()
+    row_wise: ClassVar[bool] = False
 
     def check(self, spec: DataSpec) -> list[str]:
         """Every reason, one line each, why this family cannot train on such data."""

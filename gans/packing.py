@@ -127,7 +127,7 @@ def why_not(training: Training) -> str:
         return "compiled networks are not packed: set train.compile=false"
     if training.memory:
         return f"{family} keeps a memory of rows"
-    if not getattr(training.family, "row_wise", False):
+    if not training.family.row_wise:
         return f"{family} does not say that its objective treats rows apart (row_wise)"
     for name, net in training.nets.items():
         if why := obstacle(net):

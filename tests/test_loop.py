@@ -218,7 +218,7 @@ def test_phases_that_train_the_same_network_share_an_optimiser() -> None:
 
 
 def test_numbers_that_are_not_finite_end_the_run_as_diverged_with_the_evidence() -> None:
-    seen = ticks(Poisoned(width=8, latent_dim=4), monitor=Monitor(), steps=20)
+    seen = ticks(Poisoned(width=8, latent_dim=4), monitor=Monitor(), steps=20, on_collapse="stop")
     assert [t.verdict.kind for t in seen] == ["healthy"] * 3 + ["diverged"]
     last = seen[-1]
     assert (last.step, last.ended) == (4, "diverged")

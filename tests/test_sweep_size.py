@@ -51,7 +51,8 @@ def test_a_trial_that_can_never_fit_is_refused_with_the_arithmetic() -> None:
     [
         (Plan(trials=28), 7),
         (Plan(trials=1000), LARGEST),
-        (Plan(trials=3), 1),
+        (Plan(trials=16), 4),
+        (Plan(trials=12), 1),
         (Plan(trials=28, pack=1), 1),
         (Plan(trials=28, pack=5), 5),
         (Plan(hours=1.0), 1),

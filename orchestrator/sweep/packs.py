@@ -7,6 +7,7 @@ from orchestrator.experiment import Experiment
 from orchestrator.sweep.plan import Plan
 
 LARGEST = 16  # a larger pack asks for more trials at once than the sampler can learn from
+SMALLEST = 4  # a smaller one gains nothing (docs/packing.md)
 
 
 def pack_size(experiment: Experiment, plan: Plan, hosts: int) -> int:
@@ -22,7 +23,8 @@ def pack_size(experiment: Experiment, plan: Plan, hosts: int) -> int:
     structural = [name for name in experiment.search.fields if not _scalar(experiment, name)]
     if obstacle or structural or plan.trials is None:
         return 1
-    return max(1, min(LARGEST, plan.trials // (2 * hosts)))
+    size = min(LARGEST, plan.trials // (2 * hosts))
+    return size if size >= SMALLEST else 1
 
 
 def _scalar(experiment: Experiment, name: str) -> bool:

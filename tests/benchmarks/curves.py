@@ -15,7 +15,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -44,11 +44,12 @@ PACKED = 36  # runs trained as one model: more gain little
 
 Signals = dict[str, float]
 
+LOSSES = ("hinge", "non_saturating", "relativistic")
 SPACE = Space(
     {
         "gan.lr_ratio": LogUniform(low=0.1, high=10.0),
         "gan.lr_g": LogUniform(low=3e-4, high=1e-2),
-        "gan.loss": Choice(options=("hinge", "non_saturating", "relativistic")),
+        "gan.loss": Choice(options=LOSSES),
         "gan.r1": LogUniform(low=0.003, high=3.0, sets=("gan.r2",), when={"gan.loss": ("relativistic",)}),
     }
 )
@@ -82,22 +83,19 @@ class Arena:
         """The same with few configurations."""
         return replace(self, cells={"gan.lr_ratio": 4, "gan.lr_g": 2, "gan.r1": 2})
 
-    def cell(self, params: Mapping[str, Any]) -> str:
-        """The configuration that stands for `params`: the key of its curve."""
-        snapped = {
-            name: _middle(name, value, self.cells) for name, value in params.items() if name in SPACE.root
-        }
-        return json.dumps(snapped, sort_keys=True)
-
     def configurations(self) -> list[str]:
-        """Every configuration of the space."""
+        """Every configuration of the space, as sorted JSON: the key of its curve."""
         found = []
-        for loss in ("hinge", "non_saturating", "relativistic"):
+        for loss in LOSSES:
             searched = [name for name in self.cells if name != "gan.r1" or loss == "relativistic"]
             for place in itertools.product(*(range(self.cells[name]) for name in searched)):
-                drawn = {n: _at(n, i, self.cells[n]) for n, i in zip(searched, place, strict=True)}
-                found.append(self.cell({"gan.loss": loss, **drawn}))
+                drawn = {name: _at(name, i, self.cells[name]) for name, i in zip(searched, place, strict=True)}
+                found.append(json.dumps({"gan.loss": loss, **drawn}, sort_keys=True))
         return found
+
+    def nearest(self, params: Mapping[str, Any], among: Collection[str]) -> str:
+        """The configuration that stands for `params`: of the same loss, if any is left, and the nearest otherwise."""
+        return min(among, key=lambda name: _distance(params, json.loads(name)))
 
     def family(self, configuration: str) -> Vanilla:
         """The recipe with the fields of `configuration`."""
@@ -119,17 +117,24 @@ class Arena:
 
 
 def _at(name: str, place: int, cells: int) -> float:
-    d = SPACE.root[name]
-    assert isinstance(d, LogUniform)
-    return float(f"{d.low * (d.high / d.low) ** ((place + 0.5) / cells):.6g}")
+    """The middle of an interval."""
+    low, high = _ends(name)
+    return float(f"{low * (high / low) ** ((place + 0.5) / cells):.6g}")
 
 
-def _middle(name: str, value: Any, cells: Mapping[str, int]) -> Any:
-    d = SPACE.root[name]
-    if not isinstance(d, LogUniform):
-        return value
-    share = math.log(value / d.low) / math.log(d.high / d.low)
-    return _at(name, min(int(share * cells[name]), cells[name] - 1), cells[name])
+def _ends(name: str) -> tuple[float, float]:
+    distribution = SPACE.root[name]
+    assert isinstance(distribution, LogUniform)
+    return distribution.low, distribution.high
+
+
+def _distance(params: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """Squared, where every range is 1 long on a log scale and another loss is further than all else."""
+    apart = 0.0 if params["gan.loss"] == other["gan.loss"] else float(len(other))
+    for name in params.keys() & other.keys() - {"gan.loss"}:
+        low, high = _ends(name)
+        apart += (math.log(params[name] / other[name]) / math.log(high / low)) ** 2
+    return apart
 
 
 POINTS = Vanilla(latent_dim=8, width=64, depth=3, betas=(0.0, 0.9))

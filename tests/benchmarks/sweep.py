@@ -37,8 +37,7 @@ from tests.benchmarks.curves import ARENAS, SPACE, Arena, Curve, Signals, curves
 from tests.benchmarks.report import Report
 
 WORKERS = 1
-MOST = 100  # full budgets, after which a search is given up
-DRAWS = 4000  # for the share of draws that capture everything
+DRAWS = 1000  # for the share of draws that capture everything
 FIGURE, MODE = "coverage", "max"
 EVALUATIONS = 9  # of a run, in every search: rungs at 1/9, 1/3 and 1
 
@@ -167,11 +166,13 @@ def spent(arena: Arena, table: Table, search: Search) -> float:
     """
     runs: dict[int, tuple[Curve, Iterator[Heard], float]] = {}
     due: list[tuple[float, int, int, Heard]] = []
-    order = itertools.count()
+    order, left = itertools.count(), set(table)
 
     def begin(now: float) -> None:
         number, params = search.draw()
-        curve = table[arena.cell(params)]
+        chosen = arena.nearest(params, left)
+        left.discard(chosen)
+        curve = table[chosen]
         runs[number] = curve, said(curve, search.health), now
         wait(number)
 
@@ -186,7 +187,7 @@ def spent(arena: Arena, table: Table, search: Search) -> float:
         now, _, number, heard = heapq.heappop(due)
         over = search.hear(number, heard)
         captured = heard.ended == "complete" and runs[number][0].captures >= arena.share
-        if captured or now * WORKERS > MOST:
+        if captured or not left:
             return now * WORKERS
         if over:
             del runs[number]
@@ -207,7 +208,7 @@ def costs(arena: Arena, table: Table, seeds: range, make: Callable[[Path, int], 
 def drawn_share(arena: Arena, table: Table) -> float:
     """The share of random draws that capture everything."""
     draws = Random(Path(), 0)
-    return fmean(table[arena.cell(draws.draw()[1])].captures >= arena.share for _ in range(DRAWS))
+    return fmean(table[arena.nearest(draws.draw()[1], table)].captures >= arena.share for _ in range(DRAWS))
 
 
 def searches(plan: Plan) -> dict[str, Callable[[Path, int], Search]]:
