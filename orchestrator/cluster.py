@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -130,17 +131,26 @@ def _start(on: str) -> None:
             "--on auto: this process is not in a Ray cluster; use --on local, or --on http://HEAD:8265"
         )
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    environment = _worker_environment()
     if on == "local":
-        capacity = local_capacity()
-        options |= {"num_cpus": int(capacity.cpus), "include_dashboard": True, "dashboard_port": 0}
+        capacity, port = local_capacity(), _free_port()
+        options |= {"num_cpus": int(capacity.cpus), "include_dashboard": True, "dashboard_port": port}
+        # Else what cleans up after a group whose driver died looks for any Ray on this machine, and gives up at two.
+        environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
         if folder := os.environ.get("GANCTL_RAY_TMP"):
             options["_temp_dir"] = folder
-    options["runtime_env"] = {"env_vars": _worker_environment()}
+    options["runtime_env"] = {"env_vars": environment}
     try:
         with _uninterrupted():
             ray.init(address=on, **options)
     except ConnectionError as error:
         raise NotFound(f"no Ray cluster answers at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}") from error
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager

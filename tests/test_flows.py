@@ -203,13 +203,13 @@ def test_the_table_of_trials_has_every_column_in_its_first_row(prefect_api: Api)
     lost = trial | {
         "number": 0,
         "state": "PRUNED",
-        "verdict": {"kind": "diverged"},
+        "end": "diverged",
         "params": {"gan.loss": "hinge"},
     }
     won = trial | {
         "number": 1,
         "state": "COMPLETE",
-        "verdict": {"kind": None},
+        "end": "complete",
         "params": {"gan.lr_g": 0.00123456},
     }
     won |= {"objective": 2.0, "figures": {"fid": 2.0}}

@@ -18,6 +18,9 @@ MAX_REAL, MIN_REAL, MIN_FAKE = 512, 256, 64
 #: Without an extractor images are compared at this size (px): collapse shows there, and distances stay cheap.
 MAX_SIZE = 8
 
+#: Up to this size (px) images are always compared so: on digits as telling as features, and several times cheaper.
+SMALL = 16
+
 #: Expected share of covered real points for a perfect sampler, which the radius is chosen to reach.
 TARGET_COVERAGE = 0.9
 
@@ -34,14 +37,16 @@ class SampleProbe:
     """Compares fakes with a fixed set of real samples; every signal is about 1 for fresh real samples.
 
     `real` (N, ...) has at least 256 samples: images float NCHW in [-1, 1] or uint8, or vectors; the first 512
-    are kept, so it should be in random order. They are compared as features of `extractor`, or, without one,
-    as pixels averaged down to at most 8 px. Raises ValueError for fewer real samples.
+    are kept, so it should be in random order. They are compared as features of `extractor`; images of at most
+    16 px, and all without an extractor, as pixels averaged down to at most 8 px. Raises ValueError for fewer real
+    samples.
     """
 
     def __init__(self, real: Tensor, extractor: Extractor | None = None) -> None:
         if len(real) < MIN_REAL:
             raise ValueError(f"a sample probe needs at least {MIN_REAL} real samples, not {len(real)}")
-        self._extractor = extractor
+        small = real.ndim == 4 and max(real.shape[2:]) <= SMALL
+        self._extractor = None if small else extractor
         self._real = self._space(to_float({"x": real[:MAX_REAL]})["x"])
         within = distances(self._real, self._real).fill_diagonal_(math.inf)
         self._within = within

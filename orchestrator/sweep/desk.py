@@ -29,11 +29,14 @@ class Desk:
 
 
 def open_desk() -> Any:
-    """A desk for the life of this driver: a handle that trials may carry with them."""
+    """A desk for the life of this driver, on its node, lest another one take it along: a handle that trials may carry
+    with them."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     actor: Any = ray.remote(Desk)
-    return actor.options(num_cpus=0, max_concurrency=1000).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return actor.options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote()
 
 
 def orders_of(trial_id: str) -> str:

@@ -93,7 +93,7 @@ class Grouped:
         self._asked = ""
 
     def advance(self, turn: Turn | None) -> Beat:
-        """Raises what ended the group before its run had ended."""
+        """A group that ended before its run did leaves the trial to be taken up again."""
         if self._asked:
             self._answer(self._asked, turn)
         match self._hear():
@@ -101,8 +101,14 @@ class Grouped:
                 self._asked = box
                 return beat
             case Exception() as error:
-                raise error
-        return ended(self.number, outcome_of(self._run), time.monotonic() - self._begun)
+                return Beat(
+                    self.number, "interrupted", seconds=self._seconds, run_id=self._run.id, reason=str(error)
+                )
+        return ended(self.number, outcome_of(self._run), self._seconds)
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._begun
 
 
 def running(number: int, run_id: str, tick: Tick, seconds: float) -> Beat:
