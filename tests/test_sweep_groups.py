@@ -101,6 +101,15 @@ def test_a_group_that_no_machine_can_hold_is_refused_with_the_arithmetic(file_st
     assert not any(Path(file_store.removeprefix("file://")).rglob("*"))
 
 
+def test_what_cleans_up_after_a_group_asks_the_ray_that_it_belongs_to(local_ray: None) -> None:
+    """Left to look for one, it gives up where another Ray runs on the same machine."""
+    import ray
+    from ray._private.worker import get_dashboard_url
+
+    asked = ray.remote(lambda: os.environ["RAY_API_SERVER_ADDRESS"])
+    assert ray.get(asked.remote()) == f"http://{get_dashboard_url()}"
+
+
 def test_a_host_that_dies_takes_its_group_along_and_its_trial_is_begun_again(
     local_ray: None, file_store: str
 ) -> None:

@@ -18,6 +18,8 @@ from orchestrator.store.reader import Run
 from orchestrator.store.writer import newest_attempt
 from orchestrator.sweep.driver import run_sweep
 from orchestrator.sweep.plan import Plan
+from tests.benchmarks.report import Report
+from tests.benchmarks.trials import measure
 from tests.support.clusters import simulated_cluster, workers_of
 from tests.support.exactness import check_exact
 from tests.support.threads import one_thread
@@ -97,3 +99,11 @@ def wait_for(find: Callable[[], Any | None]) -> Any:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return found
+
+
+def test_a_hundred_trials_on_five_nodes_are_counted_exactly() -> None:
+    """The smaller brother of `tests/benchmarks/trials.py`."""
+    report = Report()
+    marks = measure(trials=100, nodes=5, seed=1, marks=(50, 100), report=report)
+    assert report.exit_code == 0
+    assert [mark.trials for mark in marks] == [1, 50, 100]
