@@ -35,7 +35,7 @@ from tests.test_sweep import BALANCE, searching
 __all__ = ["local_ray", "one_thread"]
 
 TRIALS, KILLS = 24, 10
-START_SECONDS, ASK_SECONDS, TRIAL_SECONDS, END_SECONDS = 12.0, 5.0, 2.5, 1.0
+START_SECONDS, ASK_SECONDS, TRIAL_SECONDS, END_SECONDS = 12.0, 5.0, 4.0, 1.0
 PATIENCE_SECONDS = 240.0
 
 
@@ -193,9 +193,10 @@ def test_a_trial_whose_process_is_killed_is_taken_up_where_it_was_and_after_thre
 ) -> None:
     objects = open_objects(file_store)
     blows = [1, 2, 3, 1]
-    plan = Plan(trials=8, sampler="random", on_collapse="ignore")
+    plan = Plan(trials=8, sampler="random", stop="none", on_collapse="ignore")
+    longer = {"train.steps": 1000, "train.evaluate_every": 250, "train.checkpoint_every": 50}
     with restored_environment(), Killer(objects, blows) as killer:
-        result = run_sweep(tiny(**{"train.steps": 400}), file_store, plan)
+        result = run_sweep(tiny(**longer), file_store, plan)
     assert killer.killed == blows
     counted = check_exact(objects, result.sweep_id, 8)
     failed = [trial for trial in counted if trial.state == TrialState.FAIL]

@@ -90,8 +90,8 @@ class Arena:
         """Every configuration of the space, as sorted JSON: the key of its curve."""
         places = itertools.product(*(range(num) for num in self.cells.values()))
         balances = [{n: _at(n, i, self.cells[n]) for n, i in zip(self.cells, at, strict=True)} for at in places]
-        penalised = {"relativistic": {"gan.r1": R1}}
-        drawn = [b | {"gan.loss": loss} | penalised.get(loss, {}) for loss in LOSSES for b in balances]
+        penalised: dict[str, dict[str, Any]] = {"relativistic": {"gan.r1": R1}}
+        drawn = [{"gan.loss": loss, **b, **penalised.get(loss, {})} for loss in LOSSES for b in balances]
         return [json.dumps(fields, sort_keys=True) for fields in drawn]
 
     def nearest(self, params: Mapping[str, Any], among: Collection[str]) -> str:
