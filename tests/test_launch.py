@@ -16,12 +16,12 @@ from gans.pictures import SYNTHETIC, read_metadata
 from orchestrator.errors import AlreadyExists, RunFailed
 from orchestrator.experiment import Experiment, parse
 from orchestrator.launch import submit
+from orchestrator.outcome import Outcome
 from orchestrator.recipes import load
 from orchestrator.store.documents import decode
 from orchestrator.store.layout import attempt_key
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
-from orchestrator.outcome import Outcome
 from tests.support.rays import RayHead, local_ray, ray_head, restored_environment
 from tests.support.threads import one_thread
 

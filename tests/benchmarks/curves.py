@@ -34,7 +34,6 @@ from gans.loop import Tick, train
 from gans.metrics import Evaluator, SampleProbe, extractor_for
 from gans.metrics.extractors import Extractor, extract
 from gans.metrics.manifold import distances
-from gans.metrics.modes import HQ_RADIUS
 from gans.options import Train
 from gans.packing import Pack
 from orchestrator.sweep.space import Choice, LogUniform, Space
@@ -89,7 +88,9 @@ class Arena:
     def configurations(self) -> list[str]:
         """Every configuration of the space, as sorted JSON: the key of its curve."""
         places = itertools.product(*(range(num) for num in self.cells.values()))
-        balances = [{n: _at(n, i, self.cells[n]) for n, i in zip(self.cells, at, strict=True)} for at in places]
+        balances = [
+            {n: _at(n, i, self.cells[n]) for n, i in zip(self.cells, at, strict=True)} for at in places
+        ]
         penalised: dict[str, dict[str, Any]] = {"relativistic": {"gan.r1": R1}}
         drawn = [{"gan.loss": loss, **b, **penalised.get(loss, {})} for loss in LOSSES for b in balances]
         return [json.dumps(fields, sort_keys=True) for fields in drawn]
@@ -208,7 +209,7 @@ class Judge:
         self._evaluator, self._modes, self._extractor = evaluator, train.modes, extractor
 
     def __call__(self, x: Tensor, labels: Tensor | None = None) -> dict[str, float]:
-        least = {f"least{r}": self._least(x,r) for r in (3,6,10)}
+        least = {f"least{r}": self._least(x, r) for r in (3, 6, 10)}
         return self._evaluator(x, labels) | least | {"least": least["least3"]}
 
     @torch.no_grad()
