@@ -3,9 +3,10 @@
 Three searches over the same space, one trial at a time, replay the same recorded runs (curves.py): `ours` is the
 conductor of `ganctl sweep` over its ledger, with the health rules as they are; `random` trains every draw to its end;
 `stock` is Ray Tune's OptunaSearch with its AsyncHyperBandScheduler, called as Tune's controller calls them. Stock is
-given the same figure, the same evaluations and the same space, and the better of two reductions: its own default, and
-that of ours. A search's cost is all images trained when the first trial that captures everything has completed. What a
-search draws is the nearest configuration that it has not trained yet: the same one again would tell nothing.
+given the same figure, space and evaluations, whence rungs at 1/27, 1/9 and 1/3, and the better of two reductions: its
+own default, and that of ours. A search's cost is all images trained when the first trial that captures everything has
+completed. What a search draws is the nearest configuration that it has not trained yet: the same one again would tell
+nothing.
 
     python -m tests.benchmarks.sweep [--quick]
 """
@@ -33,12 +34,12 @@ from orchestrator.sweep.conductor import Conductor
 from orchestrator.sweep.ledger import open_ledger
 from orchestrator.sweep.messages import Beat
 from orchestrator.sweep.plan import Plan
-from tests.benchmarks.curves import ARENAS, SPACE, Arena, Curve, Signals, curves
+from tests.benchmarks.arenas import ARENAS, EVALUATIONS, SPACE, Arena
+from tests.benchmarks.curves import Curve, Signals, curves
 from tests.benchmarks.report import Report
 
 DRAWS = 1000  # for the share of draws that capture everything
 FIGURE, MODE = "fid", "min"
-EVALUATIONS = 27  # of a run, in every search: rungs at 1/27, 1/9 and 1/3
 
 Table = Mapping[str, Curve]
 
@@ -145,12 +146,11 @@ class Stock(Search):
         return SimpleNamespace(trial_id=str(number))
 
 
-def said(curve: Curve, health: bool, evaluations: int = EVALUATIONS) -> Iterator[Heard]:
+def said(curve: Curve, health: bool) -> Iterator[Heard]:
     """What a run says until it ends."""
-    every = len(curve.figures) // evaluations
     healthy = {"kind": "healthy"}
     illness = curve.illness if health else None
-    for index, (step, progress, figures) in enumerate(curve.figures[every - 1 :: every], 1):
+    for index, (step, progress, figures) in enumerate(curve.figures, 1):
         if illness is not None and illness[1] <= progress:
             fallen, at, verdict = illness
             last = [seen for _, evaluated, seen in curve.figures if evaluated <= at]
