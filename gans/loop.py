@@ -120,7 +120,7 @@ class Reporter:
         """Measure, judge, agree with the other ranks on what comes next, and report. `end`: this is the end."""
         t = self.training
         metrics = self._metrics() | {"images_per_second": images_per_second}
-        progress = t.options.progress(t.steps, t.seconds)
+        progress = t.progress
         verdict = self._judged(progress, metrics)
         over = bool(end) or progress >= 1.0
         stopped = self._stops(verdict.kind)
@@ -154,7 +154,7 @@ class Reporter:
         """Change course, and judge anew from here on."""
         self.course.turn(change, remedy)
         if self.monitor is not None:
-            self.monitor.restart(self.training.options.progress(self.training.steps, self.training.seconds))
+            self.monitor.restart(self.training.progress)
 
     def _judged(self, progress: float, metrics: dict[str, float]) -> Verdict:
         """Rank 0's verdict, with what this family would try."""

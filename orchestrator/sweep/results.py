@@ -21,14 +21,12 @@ from orchestrator.store.documents import decode, encode
 from orchestrator.store.layout import run_key
 from orchestrator.store.objects import Objects
 from orchestrator.sweep import account
-from orchestrator.sweep.folder import SweepResult, read_sweep, sweep_key
+from orchestrator.sweep.folder import SweepResult, sweep_key
 from orchestrator.sweep.importance import importance
 from orchestrator.sweep.ledger import Ledger
 from orchestrator.sweep.plan import Plan
 from orchestrator.sweep.ranking import best_of, front_of
 from orchestrator.sweep.report import report
-
-__all__ = ["SweepResult", "finish", "read_sweep", "sweep_key"]
 
 Document = dict[str, Any]
 
