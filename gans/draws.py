@@ -4,6 +4,11 @@ Each draw is made for the *global* batch from a generator seeded by (seed, step)
 so no random state has to be saved and no two ranks draw the same latents.
 """
 
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,6 +30,21 @@ class Draws:
     def restart(self, step: int) -> None:
         """Begin the sequence of draws that belongs to `step`."""
         self._generator.manual_seed(int(np.random.SeedSequence([self._seed, step]).generate_state(1)[0]))
+
+    @property
+    def rows(self) -> int:
+        """How many rows this rank draws."""
+        return self._rows.stop - self._rows.start
+
+    def pieces(self, num: int) -> Iterator[tuple[slice, Draws]]:
+        """This rank's rows in `num` pieces, to be drawn for one after another: each sees the same draws to come."""
+        begun = self._generator.get_state()
+        for i in range(num):
+            rows = shard(self.rows, i, num)
+            piece = copy.copy(self)
+            piece._rows = slice(self._rows.start + rows.start, self._rows.start + rows.stop)
+            self._generator.set_state(begun)
+            yield rows, piece
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal, (rows, *shape) float32."""

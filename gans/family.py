@@ -5,9 +5,9 @@ The training loop is written once and knows only this. A family is one file that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -73,7 +73,17 @@ class Step:
     memory: dict[str, Tensor] = field(default_factory=dict)
     keep: bool = False
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+    share: float = 1.0
     _kept: dict[str, Tensor] = field(default_factory=dict)
+
+    def pieces(self, num: int) -> Iterator[Step]:
+        """This rank's rows in `num` pieces, each with its own rows of batch, draws and memory and its `share` of the
+        rows. They are to be used one after another."""
+        for rows, draws in self.draws.pieces(num):
+            batch = {name: values[rows] for name, values in self.batch.items()}
+            memory = {name: values[rows] for name, values in self.memory.items()}
+            share = (rows.stop - rows.start) / self.draws.rows
+            yield replace(self, batch=batch, draws=draws, memory=memory, share=share, keep=False)
 
     def detached(self, key: str, make: Callable[[], Tensor]) -> Tensor:
         """Generated rows without their graph; where the loop allows it the graph is kept for `attached`."""

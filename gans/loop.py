@@ -23,7 +23,7 @@ from gans.options import Train, default_device
 from gans.packing import Pack
 from gans.sampling import balanced, draw, real_inputs
 from gans.sync import Alone, Sync
-from gans.training import State, Training
+from gans.training import Pace, State, Training
 
 SAMPLE_SEED = 0x5EED
 
@@ -89,8 +89,8 @@ def train(
         reporter.load(resume)
     with nullcontext() if pack is None else pack.joined(training):
         while True:
-            speed = training.run_until_tick()
-            tick = reporter.tick(speed)
+            pace = training.run_until_tick()
+            tick = reporter.tick(pace)
             asked = yield tick
             if tick.ended:
                 return
@@ -98,7 +98,7 @@ def train(
             if change is not None:
                 training.rewind()
             if asked is not None and asked.end:
-                yield reporter.tick(speed, asked.end)
+                yield reporter.tick(pace, asked.end)
                 return
             if change is not None:
                 reporter.turn(change, remedy=asked is None)
@@ -116,10 +116,10 @@ class Reporter:
         self.best: float = math.inf
         self.stale = 0
 
-    def tick(self, images_per_second: float, end: str = "") -> Tick:
+    def tick(self, pace: Pace, end: str = "") -> Tick:
         """Measure, judge, agree with the other ranks on what comes next, and report. `end`: this is the end."""
         t = self.training
-        metrics = self._metrics() | {"images_per_second": images_per_second}
+        metrics = self._metrics() | pace
         progress = t.progress
         verdict = self._judged(progress, metrics)
         over = bool(end) or progress >= 1.0

@@ -24,17 +24,19 @@ AUTO_CHANNELS_LAST_PIXELS = 16 * 16
 class Train(Config):
     """Budget (the first of `steps`, `images`, `seconds` that is reached ends the run), batch, cadence and speed.
 
-    `batch` is global: the rows of all ranks together. `log_every`, `evaluate_every`, `sample_every` and
-    `checkpoint_every` count steps; 0 means only at the end; the newest `keep_checkpoints` stay. `plateau` ends the run
-    after that many evaluations without a better FID (0: never). `on_collapse` is what a verdict other than healthy
-    leads to: the end (`stop`); the family's remedy from the last sound checkpoint on, up to `max_remedies` times
-    (`remedy`); or nothing (`ignore`).
+    `batch` is global: the rows of all ranks together. Each rank computes its rows in `accumulate` micro-batches, which
+    takes less memory; what depends on other rows (batch norm) sees those of one micro-batch, of all ranks.
+    `log_every`, `evaluate_every`, `sample_every` and `checkpoint_every` count steps; 0 means only at the end; the
+    newest `keep_checkpoints` stay. `plateau` ends the run after that many evaluations without a better FID (0: never).
+    `on_collapse` is what a verdict other than healthy leads to: the end (`stop`); the family's remedy from the last
+    sound checkpoint on, up to `max_remedies` times (`remedy`); or nothing (`ignore`).
     """
 
     steps: int | None = pydantic.Field(2000, ge=1)
     images: int | None = pydantic.Field(None, ge=1)
     seconds: float | None = pydantic.Field(None, gt=0)
     batch: int = pydantic.Field(64, ge=1)
+    accumulate: int = pydantic.Field(1, ge=1)
     log_every: int = pydantic.Field(25, ge=1)
     evaluate_every: int = pydantic.Field(500, ge=0)
     evaluate_samples: int = pydantic.Field(0, ge=0)

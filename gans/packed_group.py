@@ -18,7 +18,7 @@ from gans.losses import joined, named
 from gans.packed_layers import stacked
 from gans.schedule import Cosine, at
 from gans.sync import Alone
-from gans.training import Training, run_phases
+from gans.training import Pace, Training, run_phases
 
 
 class Group:
@@ -27,6 +27,7 @@ class Group:
     def __init__(self, members: tuple[Training, ...]) -> None:
         first = members[0]
         self.members, self.speed, self.rows = members, first.speed, first.options.batch
+        self.reuses = first.reuses
         self.nets = {name: stacked([m.nets[name] for m in members], self.rows) for name in first.nets}
         self.params = {
             trains: [p for name in trains for p in self.nets[name].parameters()] for trains in first.params
@@ -36,17 +37,19 @@ class Group:
         self._batches: list[Batch] = []
         self._batch: Batch = {}
 
-    def run(self, steps: int) -> float:
-        """Run `steps` steps; returns images per second of a member's share of the time."""
-        begun = time.perf_counter()
+    def run(self, steps: int) -> Pace:
+        """Run `steps` steps; returns how fast that was, by a member's share of the time."""
+        begun, used = time.perf_counter(), time.process_time()
         for i in range(steps):
             self._run_step(observe=i == steps - 1)
         if self.speed.device.type == "cuda":
             torch.cuda.synchronize(self.speed.device)
-        share = int((time.perf_counter() - begun) * 1e6 / len(self.members)) / 1e6
+        spent = max(time.perf_counter() - begun, 1e-9)
+        share = int(spent * 1e6 / len(self.members)) / 1e6
         for member in self.members:
             member.seconds += share
-        return steps * self.rows / max(share, 1e-9)
+        cores = (time.process_time() - used) / spent
+        return {"images_per_second": steps * self.rows / max(share, 1e-9), "cpu_use": cores}
 
     def _run_step(self, observe: bool) -> None:
         first = self.members[0]

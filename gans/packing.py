@@ -26,7 +26,7 @@ from gans.family import Optimiser
 from gans.losses import named
 from gans.packed_group import Group
 from gans.packed_layers import freed, obstacle
-from gans.training import Training
+from gans.training import Pace, Training
 
 
 class Pack:
@@ -38,7 +38,7 @@ class Pack:
 
     def __init__(self) -> None:
         self._members: dict[Training, str] = {}
-        self._ahead: dict[Training, tuple[float, Snapshot]] = {}
+        self._ahead: dict[Training, tuple[Pace, Snapshot]] = {}
         self._groups: dict[Training, Group] = {}
 
     @property
@@ -64,8 +64,8 @@ class Pack:
             self._ahead.pop(training, None)
             self._part(training)
 
-    def run(self, training: Training) -> float:
-        """Bring `training` to its next tick, and others along with it; returns its images per second."""
+    def run(self, training: Training) -> Pace:
+        """Bring `training` to its next tick, and others along with it; returns how fast it went."""
         if training in self._ahead:
             return self._ahead.pop(training)[0]
         company = self._company(training)
@@ -76,13 +76,13 @@ class Pack:
             group = self._regroup(company)
         before = [Snapshot.of(member) for member in company]
         try:
-            speed = group.run(training.steps_to_tick)
+            pace = group.run(training.steps_to_tick)
         except BaseException:
             for member, snapshot in zip(company, before, strict=True):
                 snapshot.restore(member)
             raise
         for member, snapshot in zip(company, before, strict=True):
-            self._ahead[member] = (speed, snapshot)
+            self._ahead[member] = (pace, snapshot)
         return self._ahead.pop(training)[0]
 
     def rewind(self, training: Training) -> None:
@@ -125,6 +125,8 @@ def why_not(training: Training) -> str:
         return "a data-parallel training is not packed"
     if training.speed.compile:
         return "compiled networks are not packed: set train.compile=false"
+    if training.options.accumulate > 1:
+        return "micro-batches are not packed: set train.accumulate=1"
     if training.memory:
         return f"{family} keeps a memory of rows"
     if not training.family.row_wise:

@@ -24,9 +24,13 @@ from gans.memory import keep_freed_memory
 from gans.nn import bind_sync
 from gans.options import Speed, Train
 from gans.schedule import at
-from gans.sync import Sync
+from gans.sync import Gradients, Sync, summed
 
 State = dict[str, Any]
+Pace = dict[str, float]
+PACE = ("images_per_second", "data_wait", "sync_wait", "cpu_use", "gpu_memory")
+"""Metrics of how fast a run goes, which no two runs share: images a second; the shares of the time in which this
+rank waits for data, and for other ranks; cores in use; the most bytes held on a GPU."""
 
 
 def build(family: Family, dataset: Dataset, seed: int) -> Networks:
@@ -41,8 +45,8 @@ def build(family: Family, dataset: Dataset, seed: int) -> Networks:
 class Company(Protocol):
     """Others that a training runs with."""
 
-    def run(self, training: Training) -> float:
-        """Bring `training` to its next tick; returns its images per second."""
+    def run(self, training: Training) -> Pace:
+        """Bring `training` to its next tick; returns how fast it went."""
         ...
 
     def rewind(self, training: Training) -> None:
@@ -53,7 +57,8 @@ class Company(Protocol):
 class Player(Protocol):
     """What runs the phases of a step: a training, or several as one."""
 
-    speed: Speed
+    @property
+    def reuses(self) -> bool: ...
 
     def batch_for(self, phase: Phase) -> Batch: ...
 
@@ -63,7 +68,7 @@ class Player(Protocol):
 def run_phases(player: Player, due: Sequence[Phase], step: Step, observe: bool) -> None:
     """The due phases of a step, in order."""
     for i, phase in enumerate(due):
-        reusable = player.speed.reuse and any(p.reuses for p in due[i + 1 :])
+        reusable = player.reuses and any(p.reuses for p in due[i + 1 :])
         for repeat in range(phase.repeats):
             step.batch = player.batch_for(phase)
             step.keep = reusable and repeat == phase.repeats - 1
@@ -91,6 +96,11 @@ class Training:
             p.trains: _optimiser(p.optimiser, self.params[p.trains], self.speed) for p in self.phases
         }
         rank, world = sync.rank, sync.world
+        if options.batch < world * options.accumulate:
+            raise ConfigError(
+                f"train.batch = {options.batch} leaves some of {world} workers x {options.accumulate} micro-batches "
+                f"without a sample: set train.batch ≥ {world * options.accumulate}, or lower train.accumulate"
+            )
         self.loader = Loader(dataset, options.batch, seed, rank, world, device)
         self.draws = Draws(seed, options.batch, device, rank, world)
         rows = shard(options.batch, rank, world)
@@ -102,9 +112,10 @@ class Training:
         self.reports: dict[str, Tensor] = {}  # scalars, or one value a row of this rank
         self.batch: Batch = {}
         self.pack: Company | None = None
+        self._fetched = 0.0  # seconds waited for data
 
-    def run_until_tick(self) -> float:
-        """Run to the next multiple of `log_every` or the end of the budget; returns images per second."""
+    def run_until_tick(self) -> Pace:
+        """Run to the next multiple of `log_every` or the end of the budget; returns how fast that went."""
         return self.run_alone() if self.pack is None else self.pack.run(self)
 
     def rewind(self) -> None:
@@ -112,16 +123,37 @@ class Training:
         if self.pack is not None:
             self.pack.rewind(self)
 
-    def run_alone(self) -> float:
+    def run_alone(self) -> Pace:
         """`run_until_tick` without the company of a pack."""
-        begun, num = time.perf_counter(), self.steps_to_tick
+        num = self.steps_to_tick
+        begun, fetched, waited, used = self._clocks()
         for i in range(num):
             self.run_step(observe=i == num - 1)
         if self.speed.device.type == "cuda":
             torch.cuda.synchronize(self.speed.device)
-        spent = time.perf_counter() - begun
+        spent, fetched, waited, used = (
+            b - a for a, b in zip((begun, fetched, waited, used), self._clocks(), strict=True)
+        )
         self.seconds += self.sync.agree(int(spent * 1e6)) / 1e6  # schedules must not differ by rank
-        return num * self.options.batch / max(spent, 1e-9)
+        spent = max(spent, 1e-9)
+        pace = {
+            "images_per_second": num * self.options.batch / spent,
+            "data_wait": fetched / spent,
+            "sync_wait": waited / spent,
+            "cpu_use": used / spent,
+        }
+        if self.speed.device.type == "cuda":
+            pace["gpu_memory"] = float(torch.cuda.max_memory_allocated(self.speed.device))
+        return pace
+
+    def _clocks(self) -> tuple[float, float, float, float]:
+        """Seconds so far: on the wall, waiting for data, waiting for other ranks, on this process's cores."""
+        return time.perf_counter(), self._fetched, self.sync.waited, time.process_time()
+
+    @property
+    def reuses(self) -> bool:
+        """Whether a phase may keep what it generated for a later one. Of micro-batches only the last would be left."""
+        return self.speed.reuse and self.options.accumulate == 1
 
     @property
     def progress(self) -> float:
@@ -156,7 +188,9 @@ class Training:
     def batch_for(self, phase: Phase) -> Batch:
         """This rank's rows of the batch that `phase` looks at: a fresh one, or the one before."""
         if phase.data == "fresh" or not self.batch:
+            begun = time.perf_counter()
             self.batch = self.loader.next()
+            self._fetched += time.perf_counter() - begun
             if self.speed.channels_last:
                 for k, v in self.batch.items():
                     if v.dim() == 4:
@@ -165,15 +199,25 @@ class Training:
 
     def run_phase(self, phase: Phase, step: Step, observe: bool) -> None:
         """One update of the networks that `phase` trains."""
-        with self.speed.float32() if phase.double else self.speed.autocast():
-            loss, report = self.family.objective(phase.name, self.nets, step)
-        gradients = torch.autograd.grad(loss * self.share, self.params[phase.trains], allow_unused=True)
-        present = [g for g in gradients if g is not None]
-        self.sync.sum_gradients(present)
-        if observe:
-            report = {**report, f"grad_{phase.name}": torch.stack(torch._foreach_norm(present)).norm()}
+        gradients, report = self._gradients(phase, step)
         self.reports.update(report)
+        if observe:
+            present = [g for g in gradients if g is not None]
+            self.reports[f"grad_{phase.name}"] = torch.stack(torch._foreach_norm(present)).norm()
         self.update(phase, gradients, step.progress)
+
+    def _gradients(self, phase: Phase, step: Step) -> tuple[Gradients, dict[str, Tensor]]:
+        """Those of the global batch, computed piece by piece, and what the family reports of this rank's rows."""
+        params, reports, before = self.params[phase.trains], [], None
+        num = self.options.accumulate
+        for i, piece in enumerate(step.pieces(num) if num > 1 else (step,), 1):
+            with self.speed.float32() if phase.double else self.speed.autocast():
+                loss, report = self.family.objective(phase.name, self.nets, piece)
+            loss = loss * (self.share * piece.share)
+            reports.append((report, piece.share))
+            if i < num:
+                before = summed(torch.autograd.grad(loss, params, allow_unused=True), before)
+        return self.sync.gradients(loss, params, before), _merged(reports)
 
     def update(self, phase: Phase, gradients: Sequence[Tensor | None], progress: float) -> None:
         """Step the optimiser of `phase` by the gradients of the parameters that it trains."""
@@ -240,6 +284,18 @@ class Training:
 def _owned(tensors: State) -> State:
     """The tensors themselves, and copies of those that are pieces of larger ones, as in a pack."""
     return {k: t.clone() if t.nbytes < t.untyped_storage().nbytes() else t for k, t in tensors.items()}
+
+
+def _merged(reports: list[tuple[dict[str, Tensor], float]]) -> dict[str, Tensor]:
+    """The reports of all pieces, each with its share of the rows, as one: values a row are strung together."""
+    if len(reports) == 1:
+        return reports[0][0]
+    return {
+        name: torch.cat([report[name] for report, _ in reports])
+        if value.dim()
+        else torch.stack([report[name] * share for report, share in reports]).sum()
+        for name, value in reports[0][0].items()
+    }
 
 
 def _parameters(nets: Networks, names: tuple[str, ...]) -> list[nn.Parameter]:

@@ -53,8 +53,10 @@ class Gradients(Alone):
     def __init__(self) -> None:
         self.seen: list[list[Tensor]] = []
 
-    def sum_gradients(self, gradients: Sequence[Tensor]) -> None:
-        self.seen.append([g.clone() for g in gradients])
+    def gradients(self, loss: Tensor, params: Sequence[Tensor], add: Any = None) -> Any:
+        found = super().gradients(loss, params, add)
+        self.seen.append([g.clone() for g in found if g is not None])
+        return found
 
 
 class Poisoned(Vanilla):

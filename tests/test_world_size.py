@@ -16,9 +16,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-import gans.sync
+import gans.reducer
 from gans.data.loader import shard
-from gans.sync import Alone, Group
+from gans.sync import Alone, Gradients, Group
 from gans.training import Training
 from tests.support.families import CASES, Case, frozen, training, with_fields
 from tests.support.threads import one_thread as one_thread
@@ -45,10 +45,12 @@ class RecordingAlone(Alone):
     """One rank that remembers the gradients of each phase."""
 
     def __init__(self) -> None:
-        self.gradients: list[list[Tensor]] = []
+        self.seen: list[list[Tensor]] = []
 
-    def sum_gradients(self, gradients: Sequence[Tensor]) -> None:
-        self.gradients.append([g.clone() for g in gradients])
+    def gradients(self, loss: Tensor, params: Sequence[Tensor], add: Any = None) -> Any:
+        found = super().gradients(loss, params, add)
+        self.seen.append([g.clone() for g in found if g is not None])
+        return found
 
 
 class RecordingGroup(Group):
@@ -56,11 +58,12 @@ class RecordingGroup(Group):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gradients: list[list[Tensor]] = []
+        self.seen: list[list[Tensor]] = []
 
-    def sum_gradients(self, gradients: Sequence[Tensor]) -> None:
-        super().sum_gradients(gradients)
-        self.gradients.append([g.clone() for g in gradients])
+    def gradients(self, loss: Tensor, params: Sequence[Tensor], add: Any = None) -> Any:
+        found = super().gradients(loss, params, add)
+        self.seen.append([g.clone() for g in found if g is not None])
+        return found
 
 
 def observe(case: Case, batch: int, sync: RecordingAlone | RecordingGroup) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def observe(case: Case, batch: int, sync: RecordingAlone | RecordingGroup) -> di
         f"{name}.{key}": b for name, net in t.nets.items() for key, b in net.named_buffers() if b.dim()
     }
     return {
-        "gradients": sync.gradients,
+        "gradients": sync.seen,
         "memory": state["memory"],
         "batch": state["batch"],
         "buffers": buffers,
@@ -103,13 +106,21 @@ def exchanged(rank: int) -> dict[str, Any]:
     total = sync.total(x * (rank + 1)).square().sum()
     (first,) = torch.autograd.grad(total, x, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), x)
-    gans.sync.BUCKET_BYTES = 64
-    gradients = [torch.full((n,), float(rank + 1 + n)) for n in (3, 40, 1, 5)]
-    gradients.insert(2, torch.full((2,), rank + 0.5, dtype=torch.float64))
+    gans.reducer.BUCKET_BYTES = gans.reducer.FIRST_BUCKET_BYTES = 64
+    params = [torch.zeros(n, requires_grad=True) for n in (3, 40, 1, 5)]
+    params.insert(2, torch.zeros(2, dtype=torch.float64, requires_grad=True))
     strided = torch.zeros(2, 4, 3, 3).contiguous(memory_format=torch.channels_last)
-    strided.copy_(torch.arange(72.0).reshape(2, 4, 3, 3) * (rank + 1))
-    gradients.append(strided)
-    sync.sum_gradients(gradients)
+    params.append(strided.requires_grad_())
+    params.append(torch.zeros(7, requires_grad=True))  # which the loss does not depend on
+    factors = [
+        (rank + 1 + p.numel()) * torch.arange(p.numel(), dtype=p.dtype).view(p.shape) for p in params[:-1]
+    ]
+    loss = torch.stack(
+        [((p + p.square()) * factor).sum().double() for p, factor in zip(params, factors, strict=False)]
+    ).sum()
+    before: Gradients = [None] * len(params)
+    before[3] = torch.ones(1)
+    gradients = sync.gradients(loss, params, before)
     return {
         "agree": sync.agree(41 + rank),
         "rows": sync.gather_rows(rows),
@@ -117,6 +128,9 @@ def exchanged(rank: int) -> dict[str, Any]:
         "first": first.detach(),
         "second": second,
         "gradients": gradients,
+        "any": [sync.any(flag) for flag in (rank == 1, False, True)],
+        "calls": sync.calls,
+        "waiting": sync.waiting,
     }
 
 
@@ -217,10 +231,24 @@ def test_total_is_differentiable_twice(two: list[dict[str, Any]]) -> None:
 
 
 def test_gradients_are_summed_over_buckets_types_and_memory_formats(two: list[dict[str, Any]]) -> None:
-    expected = [torch.full((n,), 3.0 + 2 * n) for n in (3, 40, 1, 5)]
-    expected.insert(2, torch.full((2,), 2.0, dtype=torch.float64))
-    expected.append(3 * torch.arange(72.0).reshape(2, 4, 3, 3))
+    shapes = [(3,), (40,), (2,), (1,), (5,), (2, 4, 3, 3)]
     for seen in two:
-        for got, want in zip(seen["exchanged"]["gradients"], expected, strict=True):
-            assert got.dtype == want.dtype
+        *gradients, unused = seen["exchanged"]["gradients"]
+        assert unused is None
+        for i, (got, shape) in enumerate(zip(gradients, shapes, strict=True)):
+            num = torch.Size(shape).numel()
+            # (rank + 1 + n) * index, over both ranks; and what each had before
+            want = (3 + 2 * num) * torch.arange(num, dtype=got.dtype).view(shape) + 2 * (i == 3)
+            assert got.dtype == (torch.float64 if i == 2 else torch.float32)
             assert got.equal(want)
+        assert gradients[-1].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_two_ranks_know_whether_any_says_so(two: list[dict[str, Any]]) -> None:
+    assert [seen["exchanged"]["any"] for seen in two] == [[True, False, True]] * 2
+
+
+def test_a_group_counts_its_exchanges(two: list[dict[str, Any]]) -> None:
+    first, second = (seen["exchanged"] for seen in two)
+    assert first["calls"] == second["calls"] > 10
+    assert not first["waiting"]

@@ -30,6 +30,7 @@ from gans.metrics import Evaluator, SampleProbe, extractor_for
 from gans.metrics.extractors import Extractor, extract
 from gans.metrics.manifold import distances
 from gans.packing import Pack
+from gans.training import PACE
 from tests.benchmarks.arenas import SPACE, Arena
 
 PACKED = 49  # runs trained as one model: more gain little
@@ -181,7 +182,7 @@ def _packed(
 
 
 def _note(curve: Curve, tick: Tick) -> None:
-    seen = {name: value for name, value in tick.metrics.items() if name != "images_per_second"}
+    seen = {name: value for name, value in tick.metrics.items() if name not in PACE}
     curve.signals.append((tick.step, tick.progress, seen))
     if tick.evaluation is not None:
         curve.figures.append((tick.step, tick.progress, tick.evaluation))

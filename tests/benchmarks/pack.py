@@ -34,7 +34,7 @@ from gans.families.vanilla import Vanilla
 from gans.loop import Tick, train
 from gans.options import Train
 from gans.packing import Pack
-from gans.training import State
+from gans.training import PACE, State
 from orchestrator.experiment import Experiment
 from orchestrator.recipes import demo, vanilla_digits
 from orchestrator.sweep.space import Choice, LogUniform, Space
@@ -191,7 +191,7 @@ def difference(a: list[tuple[Tick, State]], b: list[tuple[Tick, State]]) -> floa
             for net in other[part]:
                 x, y = (flat(state[part][net]) for state in (mine, other))
                 found.append(float((x - y).norm() / y.norm()))
-    for name in b[0][0].metrics.keys() - {"images_per_second"}:
+    for name in b[0][0].metrics.keys() - set(PACE):
         x, y = (torch.tensor([tick.metrics[name] for tick, _ in run]).double() for run in (a, b))
         found.append(float((x - y).norm() / y.norm().clamp(min=1e-6)))
     return max(found)

@@ -18,11 +18,17 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from tests.support.ceph import free_port
 
 SETTINGS = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_LOGGING_LEVEL": "ERROR"}
 START_SECONDS = 120.0
+
+
+def _busy(error: BaseException) -> bool:
+    """A server whose SQLite is locked answers 503, which Prefect's own client tries again."""
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 503
 
 
 class Api:
@@ -38,6 +44,7 @@ class Api:
     def __exit__(self, *_: object) -> None:
         self.client.close()
 
+    @retry(retry=retry_if_exception(_busy), wait=wait_fixed(1), stop=stop_after_delay(60), reraise=True)
     def post(self, path: str, **body: Any) -> Any:
         response = self.client.post(path, json=body)
         response.raise_for_status()
@@ -57,8 +64,11 @@ class Api:
         """The flow run once it is in one of `states`; AssertionError when it is not within `seconds`."""
         deadline = time.monotonic() + seconds
         while True:
-            run: dict[str, Any] = self.client.get(f"flow_runs/{flow_run_id}").json()
-            if run["state_name"] in states:
+            answer = self.client.get(f"flow_runs/{flow_run_id}")
+            run: dict[str, Any] = (
+                answer.json() if answer.is_success else {"name": flow_run_id, "state": answer.text}
+            )
+            if run.get("state_name") in states:
                 return run
             assert time.monotonic() < deadline, f"{run['name']} is {run['state']} after {seconds} s"
             time.sleep(0.3)
