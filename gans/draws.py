@@ -13,16 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gans.data.loader import shard
+from gans.data.loader import cut, shards
 
 
 class Draws:
-    """Seeded draws for `num` rows, of which this rank keeps its `shard`."""
+    """Seeded draws for `num` rows, of which this rank keeps its own, micro-batch after micro-batch."""
 
-    def __init__(self, seed: int, num: int, device: torch.device, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, seed: int, num: int, device: torch.device, rank: int = 0, world: int = 1, pieces: int = 1
+    ) -> None:
         self.num = num
         self.device = device
-        self._rows = shard(num, rank, world)
+        self._rows = shards(num, rank, world, pieces)
         self._seed = seed
         self._generator = torch.Generator(device)
         self.restart(0)
@@ -31,31 +33,25 @@ class Draws:
         """Begin the sequence of draws that belongs to `step`."""
         self._generator.manual_seed(int(np.random.SeedSequence([self._seed, step]).generate_state(1)[0]))
 
-    @property
-    def rows(self) -> int:
-        """How many rows this rank draws."""
-        return self._rows.stop - self._rows.start
-
-    def pieces(self, num: int) -> Iterator[tuple[slice, Draws]]:
-        """This rank's rows in `num` pieces, to be drawn for one after another: each sees the same draws to come."""
-        begun = self._generator.get_state()
-        for i in range(num):
-            rows = shard(self.rows, i, num)
+    def pieces(self) -> Iterator[tuple[slice, Draws]]:
+        """Each micro-batch: which of this rank's rows it is, and draws for it. To be used one after another: each sees
+        the draws to come anew, so that the rows' values are those without micro-batches."""
+        begun, start = self._generator.get_state(), 0
+        for rows in self._rows:
             piece = copy.copy(self)
-            piece._rows = slice(self._rows.start + rows.start, self._rows.start + rows.stop)
+            piece._rows = (rows,)
             self._generator.set_state(begun)
-            yield rows, piece
+            yield slice(start, start := start + rows.stop - rows.start), piece
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal, (rows, *shape) float32."""
-        return torch.randn(self.num, *shape, generator=self._generator, device=self.device)[self._rows]
+        return cut(torch.randn(self.num, *shape, generator=self._generator, device=self.device), self._rows)
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform on [0, 1), (rows, *shape) float32."""
-        return torch.rand(self.num, *shape, generator=self._generator, device=self.device)[self._rows]
+        return cut(torch.rand(self.num, *shape, generator=self._generator, device=self.device), self._rows)
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """Uniform on {0, ..., high - 1}, (rows, *shape) int64."""
-        return torch.randint(high, (self.num, *shape), generator=self._generator, device=self.device)[
-            self._rows
-        ]
+        drawn = torch.randint(high, (self.num, *shape), generator=self._generator, device=self.device)
+        return cut(drawn, self._rows)

@@ -76,13 +76,15 @@ class Step:
     share: float = 1.0
     _kept: dict[str, Tensor] = field(default_factory=dict)
 
-    def pieces(self, num: int) -> Iterator[Step]:
-        """This rank's rows in `num` pieces, each with its own rows of batch, draws and memory and its `share` of the
-        rows. They are to be used one after another."""
-        for rows, draws in self.draws.pieces(num):
+    def pieces(self) -> Iterator[Step]:
+        """Each micro-batch of this rank's rows: its rows of batch, draws and memory, and its `share` of the rows.
+
+        They are to be used one after another.
+        """
+        for rows, draws in self.draws.pieces():
             batch = {name: values[rows] for name, values in self.batch.items()}
             memory = {name: values[rows] for name, values in self.memory.items()}
-            share = (rows.stop - rows.start) / self.draws.rows
+            share = (rows.stop - rows.start) / max(map(len, self.batch.values()))
             yield replace(self, batch=batch, draws=draws, memory=memory, share=share, keep=False)
 
     def detached(self, key: str, make: Callable[[], Tensor]) -> Tensor:

@@ -82,8 +82,7 @@ class Group:
             gradients = torch.autograd.grad(loss * len(self.members), params, allow_unused=True)
         if observe:
             self._report(phase, report, [g for g in gradients if g is not None])
-        # Contiguous, as the weights are: fused optimisers do not look at strides.
-        pieces = [[None] * len(self.members) if g is None else g.contiguous().unbind() for g in gradients]
+        pieces = [[None] * len(self.members) if g is None else g.unbind() for g in gradients]
         for member, progress, *mine in zip(self.members, self._progress, *pieces, strict=True):
             own = next(p for p in member.phases if p.name == phase.name)
             member.update(own, mine, progress)

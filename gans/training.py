@@ -13,17 +13,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from gans import adam
+from gans import optimise
 from gans.data.base import Batch, Dataset
-from gans.data.loader import Loader, shard
+from gans.data.loader import Loader, cut, shards
 from gans.draws import Draws
 from gans.ema import Average
 from gans.errors import ConfigError
-from gans.family import Family, Networks, Optimiser, Phase, Step
+from gans.family import Family, Networks, Phase, Step
 from gans.memory import keep_freed_memory
 from gans.nn import bind_sync
 from gans.options import Speed, Train
-from gans.schedule import at
 from gans.sync import Gradients, Sync, summed
 
 State = dict[str, Any]
@@ -88,25 +87,21 @@ class Training:
         nets = build(family, dataset, seed)
         self.speed = Speed.resolve(options, device, dataset.spec.fields[family.imitates], nets)
         self.nets: Networks = {name: self.speed.place(net).train() for name, net in nets.items()}
-        bind_sync(self.nets, sync)
         self.averages = {name: Average(self.nets[name]) for name in family.averaged} if options.ema else {}
+        bind_sync(self.nets, sync)  # not those of the averages, which would copy it
         self.phases = family.phases()
         self.params = {p.trains: _parameters(self.nets, p.trains) for p in self.phases}
         self.optimisers = {
-            p.trains: _optimiser(p.optimiser, self.params[p.trains], self.speed) for p in self.phases
+            p.trains: optimise.made(p.optimiser, self.params[p.trains], self.speed.fused) for p in self.phases
         }
         rank, world = sync.rank, sync.world
-        if options.batch < world * options.accumulate:
-            raise ConfigError(
-                f"train.batch = {options.batch} leaves some of {world} workers x {options.accumulate} micro-batches "
-                f"without a sample: set train.batch ≥ {world * options.accumulate}, or lower train.accumulate"
-            )
-        self.loader = Loader(dataset, options.batch, seed, rank, world, device)
-        self.draws = Draws(seed, options.batch, device, rank, world)
-        rows = shard(options.batch, rank, world)
-        self.share = (rows.stop - rows.start) / options.batch
+        pieces = options.accumulate
+        self.loader = Loader(dataset, options.batch, seed, rank, world, device, pieces)
+        self.draws = Draws(seed, options.batch, device, rank, world, pieces)
+        self._rows = shards(options.batch, rank, world, pieces)
+        self.share = sum(piece.stop - piece.start for piece in self._rows) / options.batch
         memory = family.memory(dataset.spec, options.batch)
-        self.memory = {k: v[rows].to(device) for k, v in memory.items()}
+        self.memory = {k: cut(v, self._rows).to(device) for k, v in memory.items()}
         self.steps = 0
         self.seconds = 0.0
         self.reports: dict[str, Tensor] = {}  # scalars, or one value a row of this rank
@@ -210,7 +205,7 @@ class Training:
         """Those of the global batch, computed piece by piece, and what the family reports of this rank's rows."""
         params, reports, before = self.params[phase.trains], [], None
         num = self.options.accumulate
-        for i, piece in enumerate(step.pieces(num) if num > 1 else (step,), 1):
+        for i, piece in enumerate(step.pieces() if num > 1 else (step,), 1):
             with self.speed.float32() if phase.double else self.speed.autocast():
                 loss, report = self.family.objective(phase.name, self.nets, piece)
             loss = loss * (self.share * piece.share)
@@ -222,8 +217,8 @@ class Training:
     def update(self, phase: Phase, gradients: Sequence[Tensor | None], progress: float) -> None:
         """Step the optimiser of `phase` by the gradients of the parameters that it trains."""
         optimiser = self.optimisers[phase.trains]
-        _set_hyperparameters(optimiser, phase.optimiser, progress)
-        adam.step(optimiser, self.params[phase.trains], gradients)
+        optimise.follow(optimiser, phase.optimiser, progress)
+        optimise.step(optimiser, self.params[phase.trains], gradients)
         self.family.after(phase.name, self.nets)
 
     def sampling_nets(self) -> Networks:
@@ -239,9 +234,9 @@ class Training:
             "networks": {name: _owned(net.state_dict()) for name, net in self.nets.items()},
             "averages": {name: a.network.state_dict() for name, a in self.averages.items()},
             "optimisers": {"+".join(k): o.state_dict() for k, o in self.optimisers.items()},
-            "memory": {k: self.sync.gather_rows(v) for k, v in self.memory.items()},
+            "memory": {k: self._gathered(v) for k, v in self.memory.items()},
             "position": {"step": self.steps, "cursor": self.loader.cursor, "seconds": self.seconds},
-            "batch": {k: self.sync.gather_rows(v) for k, v in self.batch.items()},
+            "batch": {k: self._gathered(v) for k, v in self.batch.items()},
         }
 
     def initial(self) -> State:
@@ -254,8 +249,7 @@ class Training:
     def load(self, state: State) -> None:
         """Take up `state`, which stays the caller's, at any world size."""
         self._load_weights(state)
-        rows = shard(self.options.batch, self.sync.rank, self.sync.world)
-        self.batch = {k: v[rows].to(self.speed.device) for k, v in state["batch"].items()}
+        self.batch = {k: cut(v, self._rows).to(self.speed.device) for k, v in state["batch"].items()}
         position = state["position"]
         self.steps, self.seconds = position["step"], position["seconds"]
         self.loader.cursor = position["cursor"]
@@ -277,8 +271,18 @@ class Training:
         for key, optimiser in self.optimisers.items():
             # torch takes over the tensors it is given, and would step them
             optimiser.load_state_dict(copy.deepcopy(state["optimisers"]["+".join(key)]))
-        rows = shard(self.options.batch, self.sync.rank, self.sync.world)
-        self.memory = {k: v[rows].to(self.speed.device, copy=True) for k, v in state["memory"].items()}
+        self.memory = {
+            k: cut(v, self._rows).to(self.speed.device, copy=True) for k, v in state["memory"].items()
+        }
+
+    def _gathered(self, rows: Tensor) -> Tensor:
+        """All ranks' rows, in the order of the global batch."""
+        found, pieces = self.sync.gather_rows(rows), self.options.accumulate
+        if pieces == 1:
+            return found
+        every = torch.arange(self.options.batch, device=found.device)
+        held = [cut(every, shards(len(every), r, self.sync.world, pieces)) for r in range(self.sync.world)]
+        return torch.empty_like(found).index_copy_(0, torch.cat(held), found)
 
 
 def _owned(tensors: State) -> State:
@@ -300,18 +304,3 @@ def _merged(reports: list[tuple[dict[str, Tensor], float]]) -> dict[str, Tensor]
 
 def _parameters(nets: Networks, names: tuple[str, ...]) -> list[nn.Parameter]:
     return [p for name in names for p in nets[name].parameters()]
-
-
-def _optimiser(spec: Optimiser, params: list[nn.Parameter], speed: Speed) -> torch.optim.Optimizer:
-    lr = at(spec.lr, 0.0)
-    if spec.kind == "rmsprop":
-        return torch.optim.RMSprop(params, lr=lr)
-    betas = (at(spec.betas[0], 0.0), at(spec.betas[1], 0.0))
-    return torch.optim.Adam(params, lr=lr, betas=betas, fused=speed.fused)
-
-
-def _set_hyperparameters(optimiser: torch.optim.Optimizer, spec: Optimiser, progress: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = at(spec.lr, progress)
-        if "betas" in group:
-            group["betas"] = (at(spec.betas[0], progress), at(spec.betas[1], progress))

@@ -42,7 +42,8 @@ def check_data(experiment: Experiment) -> None:
     dataset = data.load("train", files)
     if problems := experiment.gan.check(dataset.spec):
         raise ConfigError("\n".join(problems))
-    Loader(dataset, experiment.train.batch, experiment.seed, world=experiment.scale.workers)
+    train = experiment.train
+    Loader(dataset, train.batch, world=experiment.scale.workers, seed=0, pieces=train.accumulate)
     data.load("held_out", files)
 
 

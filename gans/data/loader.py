@@ -25,10 +25,26 @@ def shard(batch: int, rank: int, world: int) -> slice:
     return slice(start, start + share + (rank < rest))
 
 
+def shards(batch: int, rank: int, world: int, pieces: int) -> tuple[slice, ...]:
+    """Rank `rank`'s rows of each of the `pieces` micro-batches of a global batch, which are the same at every size of
+    the world."""
+    return tuple(
+        slice(piece.start + mine.start, piece.start + mine.stop)
+        for piece in (shard(batch, i, pieces) for i in range(pieces))
+        for mine in [shard(piece.stop - piece.start, rank, world)]
+    )
+
+
+def cut(values: Tensor, rows: tuple[slice, ...]) -> Tensor:
+    """Those rows of `values`, one slice after another; a view where there is one slice."""
+    return values[rows[0]] if len(rows) == 1 else torch.cat([values[piece] for piece in rows])
+
+
 class Loader:
     """Global batches are consecutive pieces of the concatenated epochs, whatever the number of ranks.
 
-    batch: samples of a global batch, over all ranks. seed: of the order. device: where batches are.
+    batch: samples of a global batch, over all ranks. seed: of the order. device: where batches are. pieces:
+    micro-batches, one after another in what a rank is given.
     Raises DataError where `batch` exceeds the data set or leaves a rank without a sample.
     """
 
@@ -40,21 +56,25 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         device: torch.device | str = "cpu",
+        pieces: int = 1,
     ) -> None:
         if batch > len(dataset):
             raise DataError(
                 f"batch {batch} is larger than the data set ({len(dataset)} samples): "
                 f"set train.batch ≤ {len(dataset)}"
             )
-        if batch < world:
+        if batch < world * pieces:
+            each = f" x {pieces} micro-batches" if pieces > 1 else ""
+            less = ", or lower train.accumulate" if pieces > 1 else ""
             raise DataError(
-                f"batch {batch} leaves some of {world} workers without a sample: set train.batch ≥ {world}"
+                f"batch {batch} leaves some of {world} workers{each} without a sample: "
+                f"set train.batch ≥ {world * pieces}{less}"
             )
         self.dataset = dataset
         self.batch = batch
         self.device = torch.device(device)
         self._seed = seed
-        self._shard = shard(batch, rank, world)
+        self._shards = shards(batch, rank, world, pieces)
         self._cursor = 0
         self._resident = _placed(dataset, self.device) if isinstance(dataset, Resident) else None
         self._order_device = (
@@ -119,12 +139,18 @@ class Loader:
         return {k: v.pin_memory() for k, v in batch.items()} if self.device.type == "cuda" else batch
 
     def _rows(self, cursor: int) -> Tensor:
-        """This rank's indices of the global batch that starts at `cursor`, perhaps across an epoch's end."""
+        """This rank's indices of the global batch that starts at `cursor`."""
+        rows = [self._span(cursor + piece.start, piece.stop - piece.start) for piece in self._shards]
+        return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+    def _span(self, begin: int, length: int) -> Tensor:
+        """`length` indices from place `begin` of the stream on, perhaps across an epoch's end."""
         num = len(self.dataset)
-        epoch, start = divmod(cursor + self._shard.start, num)
-        stop = start + self._shard.stop - self._shard.start
-        rows = self._order(epoch)[start:stop]
-        return rows if stop <= num else torch.cat([rows, self._order(epoch + 1)[: stop - num]])
+        epoch, start = divmod(begin, num)
+        rows = self._order(epoch)[start : start + length]
+        return (
+            rows if len(rows) == length else torch.cat([rows, self._order(epoch + 1)[: length - len(rows)]])
+        )
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
