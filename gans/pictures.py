@@ -137,7 +137,7 @@ def encode(image: Image.Image, meta: Mapping[str, str]) -> bytes:
     source = escape("; ".join(f"{k} {v}" for k, v in meta.items()))
     info.add_itxt(XMP_KEY, _XMP.format(source=source, kind=SYNTHETIC))
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info, optimize=True)
+    image.save(buffer, "PNG", pnginfo=info)  # `optimize` takes seven times as long and saves 2 %
     return buffer.getvalue()
 
 

@@ -40,7 +40,7 @@ def classifier(cache: Memory) -> convnet.ConvExtractor:
 
 def test_the_classifier_reads_held_out_digits(classifier: convnet.ConvExtractor) -> None:
     batch = to_float(digits(1400, 1797).tensors)
-    shares = classifier.probabilities(batch["x"])
+    shares = classifier.probabilities(classifier.features(batch["x"]))
     assert shares is not None
     assert (shares.argmax(1) == batch["label"]).float().mean() > 0.97
     assert classifier.accuracy is not None
@@ -98,7 +98,7 @@ def test_the_networks_take_any_image_shape_from_the_data(shape: tuple[int, int, 
     x = torch.rand(20, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     extractor = metrics.random_extractor(Resident({"x": x}, DataSpec({"x": Field("image", shape)})))
     assert extractor.features(x).shape == (20, 64)
-    assert extractor.probabilities(x) is None
+    assert extractor.probabilities(extractor.features(x)) is None
 
 
 def test_auto_chooses_by_the_data(cache: Memory, classifier: convnet.ConvExtractor) -> None:

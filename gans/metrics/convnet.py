@@ -95,10 +95,10 @@ class ConvExtractor:
         return (net(x.float()) - net.mean) / net.scale
 
     @torch.no_grad()
-    def probabilities(self, x: Tensor) -> Tensor | None:
+    def probabilities(self, features: Tensor) -> Tensor | None:
         """Probabilities (N, K) of the data's classes; None for a random network."""
-        net = self.net.to(x.device)
-        return None if net.head is None else net.logits(x.float()).softmax(1)
+        net = self.net.to(features.device)
+        return None if net.head is None else net.head(F.relu(features * net.scale + net.mean)).softmax(1)
 
 
 def random_extractor(dataset: Dataset, seed: int = 0) -> ConvExtractor:

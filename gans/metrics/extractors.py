@@ -28,8 +28,9 @@ class Extractor(Protocol):
         """Features (N, D), float32."""
         ...
 
-    def probabilities(self, x: Tensor) -> Tensor | None:
-        """Class probabilities (N, K) over the data set's own classes; None for an extractor without them."""
+    def probabilities(self, features: Tensor) -> Tensor | None:
+        """Class probabilities (N, K) over the data set's own classes, of samples with these features (N, D); None for
+        an extractor without them."""
         ...
 
 
@@ -54,7 +55,7 @@ class PointsExtractor:
         """`x` (N, D) as float32; trailing axes are flattened."""
         return x.flatten(1).float()
 
-    def probabilities(self, x: Tensor) -> None:
+    def probabilities(self, features: Tensor) -> None:
         """Points carry no classes."""
         return None
 
@@ -75,9 +76,9 @@ def extract(extractor: Extractor, x: Tensor) -> tuple[Tensor, Tensor | None]:
     """Features (N, D) and, where there are any, probabilities (N, K) of `x`, in pieces, on the CPU."""
     features, probabilities = [], []
     for rows in chunks(len(x), BATCH):
-        piece = x[int(rows[0]) : int(rows[-1]) + 1]
-        features.append(extractor.features(piece).cpu())
-        shares = extractor.probabilities(piece)
+        found = extractor.features(x[int(rows[0]) : int(rows[-1]) + 1])
+        features.append(found.cpu())
+        shares = extractor.probabilities(found)
         if shares is not None:
             probabilities.append(shares.cpu())
     return torch.cat(features), torch.cat(probabilities) if probabilities else None

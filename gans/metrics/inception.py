@@ -34,7 +34,7 @@ class InceptionExtractor:
         features: Tensor = self.net.to(x.device)(levels)[0]
         return features
 
-    def probabilities(self, x: Tensor) -> None:
+    def probabilities(self, features: Tensor) -> None:
         """None: ImageNet's classes are not the data's."""
         return None
 
