@@ -27,9 +27,10 @@ class Train(Config):
     `batch` is global: the rows of all ranks together. Each rank computes its rows in `accumulate` micro-batches, which
     takes less memory; what depends on other rows (batch norm) sees those of one micro-batch, of all ranks.
     `log_every`, `evaluate_every`, `sample_every` and `checkpoint_every` count steps; 0 means only at the end; the
-    newest `keep_checkpoints` stay. `plateau` ends the run after that many evaluations without a better FID (0: never).
-    `on_collapse` is what a verdict other than healthy leads to: the end (`stop`); the family's remedy from the last
-    sound checkpoint on, up to `max_remedies` times (`remedy`); or nothing (`ignore`).
+    newest `keep_checkpoints` stay (two at least), and with `keep_best` the one with the best FID. `plateau` ends the
+    run after that many evaluations without a better FID (0: never). `on_collapse` is what a verdict other than healthy
+    leads to: the end (`stop`); the family's remedy from the last sound checkpoint on, up to `max_remedies` times
+    (`remedy`); or nothing (`ignore`).
     """
 
     steps: int | None = pydantic.Field(2000, ge=1)
@@ -44,6 +45,7 @@ class Train(Config):
     sample_grid: int = pydantic.Field(64, ge=1)
     checkpoint_every: int = pydantic.Field(500, ge=0)
     keep_checkpoints: int = pydantic.Field(2, ge=1)
+    keep_best: bool = True
     plateau: int = pydantic.Field(0, ge=0)
     on_collapse: Literal["stop", "remedy", "ignore"] = "remedy"
     max_remedies: int = pydantic.Field(3, ge=0)

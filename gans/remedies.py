@@ -21,7 +21,8 @@ class Remedy:
 
     def said(self, family: Family) -> str:
         """One line against the family's present values: "raise gan.lr_ratio from 0.5 to 2, set gan.loss=hinge"."""
-        return ", ".join(_said(name, getattr(family, name), value) for name, value in self.changes.items())
+        new = {name: value for name, value in self.changes.items() if getattr(family, name) != value}
+        return ", ".join(_said(name, getattr(family, name), value) for name, value in new.items())
 
 
 def _said(name: str, now: Any, then: Any) -> str:

@@ -29,7 +29,7 @@ from orchestrator.experiment import Scale
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "25",  # then an elastic group begins with fewer; launch.WAITS
     "RAY_DEDUP_LOGS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -52,6 +52,7 @@ class Capacity:
     cpus: float
     gpus: float
     head_memory: float = math.inf
+    nodes: int = 1
 
     def require(self, scale: Scale, driver: str = "") -> None:
         """Raise ResourceError, with the arithmetic, where `scale` can never fit."""
@@ -66,6 +67,8 @@ class Capacity:
             lacks.append(
                 f"{scale.workers} workers x {gpus:g} GPU = {need_gpu:g} GPUs, there are {self.gpus:g}"
             )
+        if (scale.nodes or 1) > self.nodes:
+            lacks.append(f"{scale.nodes} machines (scale.nodes), there are {self.nodes}")
         if lacks:
             raise ResourceError(f"{'; '.join(lacks)}: lower scale.workers or what each takes{driver}")
 
@@ -81,8 +84,8 @@ class Capacity:
         One worker is one process. A group has a driver besides, a controller and a cleaner, all on the head.
         """
         self.require(scale)
-        fit = [self.cpus // (scale.workers * scale.cpus_per_worker)]
-        if gpus := self.gpus_for(scale) * scale.workers:
+        fit = [self.cpus // (scale.most * scale.cpus_per_worker)]
+        if gpus := self.gpus_for(scale) * scale.most:
             fit.append(self.gpus // gpus)
         if scale.workers > 1:
             fit.append(self.head_memory // GROUP_HEAD_BYTES)
@@ -139,6 +142,8 @@ def _start(on: str) -> None:
         environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
         if folder := os.environ.get("GANCTL_RAY_TMP"):
             options["_temp_dir"] = folder
+    else:
+        environment["RAY_ADDRESS"] = os.environ["RAY_ADDRESS"]  # for the same cleaner
     options["runtime_env"] = {"env_vars": environment}
     try:
         with _uninterrupted():
@@ -212,4 +217,5 @@ def _capacity() -> Capacity:
 
     total = ray.cluster_resources()
     free = psutil.virtual_memory().available
-    return Capacity(total.get("CPU", 0.0), total.get("GPU", 0.0), float(free))
+    nodes = sum(node["Alive"] and node["Resources"].get("CPU", 0) > 0 for node in ray.nodes())
+    return Capacity(total.get("CPU", 0.0), total.get("GPU", 0.0), float(free), nodes)

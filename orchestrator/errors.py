@@ -5,10 +5,13 @@
     ├── DataError              3   missing, empty, undecodable or mixed data       (gans)
     ├── StoreError             4   the results store cannot be reached or written
     │   ├── AlreadyExists          a create-once object is there already
-    │   └── ConditionalWritesMissing   the store ignores `If-None-Match`
+    │   ├── ConditionalWritesMissing   the store ignores `If-None-Match`
+    │   └── Superseded         7   a later attempt has taken the run over
     ├── NotFound               5   no such run, sweep, recipe or object
     ├── ResourceError          6   more workers, CPUs or GPUs asked for than there are
     ├── RunFailed              7   a run or every trial of a sweep ended unhealthy or crashed
+    │   ├── Stopped                it was asked to stop, and can be resumed
+    │   └── Preempted        143   its process or its machine was to go away, and it can be resumed
     └── MissingExtra           8   an optional dependency is not installed
 
 130 is Ctrl-C.
@@ -24,9 +27,12 @@ __all__ = [
     "GanctlError",
     "MissingExtra",
     "NotFound",
+    "Preempted",
     "ResourceError",
     "RunFailed",
+    "Stopped",
     "StoreError",
+    "Superseded",
 ]
 
 
@@ -42,6 +48,12 @@ class AlreadyExists(StoreError):
 
 class ConditionalWritesMissing(StoreError):
     """The store ignores `If-None-Match: *`, so nothing create-once can be trusted on it."""
+
+
+class Superseded(StoreError):
+    """A later attempt has taken the run over: this one writes nothing more."""
+
+    exit_code = 7
 
 
 class NotFound(GanctlError):
@@ -60,6 +72,16 @@ class RunFailed(GanctlError):
     """A run, or every trial of a sweep, ended unhealthy or crashed."""
 
     exit_code = 7
+
+
+class Stopped(RunFailed):
+    """The run was asked to stop; it can be resumed."""
+
+
+class Preempted(RunFailed):
+    """The run's process or machine was to go away; the run can be resumed."""
+
+    exit_code = 143
 
 
 class MissingExtra(GanctlError):

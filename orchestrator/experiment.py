@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from gans.config import Config
 from gans.data.base import DataConfig
@@ -23,12 +23,49 @@ Document = dict[str, Any]
 
 
 class Scale(Config):
-    """How many ranks, and what each of them takes. `gpus_per_worker` None: one where there are GPUs, else none."""
+    """How many ranks, where, and what each of them takes.
+
+    With `max_workers` the group is elastic: it trains with as many as there is room for, from `workers` on, and goes
+    on from its last checkpoint when that changes. `nodes` asks for that many machines with as many workers on each;
+    None leaves it to Ray, which packs them. `gpus_per_worker` None: one where there are GPUs, else none.
+    """
 
     workers: int = Field(1, ge=1)
+    max_workers: int | None = Field(None, ge=1)
+    nodes: int | None = Field(None, ge=1)
     cpus_per_worker: float = Field(1.0, gt=0)
     gpus_per_worker: float | None = Field(None, ge=0)
     max_failures: int = Field(3, ge=0)
+
+    @field_validator("max_workers")
+    @classmethod
+    def _not_fewer(cls, most: int | None, info: ValidationInfo) -> int | None:
+        workers = info.data.get("workers")
+        if most is not None and workers is not None and most < workers:
+            raise ValueError(f"must be at least scale.workers = {workers}, or null for a fixed number")
+        return most
+
+    @field_validator("nodes")
+    @classmethod
+    def _even(cls, nodes: int | None, info: ValidationInfo) -> int | None:
+        workers, most = (info.data.get(name) for name in ("workers", "max_workers"))
+        if nodes is not None and most is not None:
+            raise ValueError(f"needs a fixed number of workers: set scale.max_workers = null (it is {most})")
+        if nodes is not None and workers is not None and workers % nodes:
+            raise ValueError(f"must divide scale.workers = {workers}, which are shared evenly")
+        return nodes
+
+    @property
+    def most(self) -> int:
+        """The most workers it may have."""
+        return self.max_workers or self.workers
+
+    @property
+    def placement(self) -> str:
+        """Ray's strategy for where the workers go."""
+        if self.nodes is None:
+            return "PACK"
+        return {1: "STRICT_PACK", self.workers: "STRICT_SPREAD"}.get(self.nodes, "SPREAD")
 
 
 class Experiment(Config):

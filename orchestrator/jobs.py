@@ -11,8 +11,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from orchestrator.driving import hand_over
 from orchestrator.errors import ConfigError, NotFound, RunFailed
-from orchestrator.outcome import Outcome, outcome_of
+from orchestrator.outcome import Outcome, ended, left_by
 from orchestrator.store.objects import Objects
 from orchestrator.store.reader import Run
 
@@ -110,6 +111,7 @@ class ClusterJob:
         self.objects, self.run_id = objects, run_id
         words = ["train", "--resume", run_id, "--store", objects.url]
         self.submission = Submission(client, address, run_id, words)
+        hand_over(objects, run_id, {"on": address, "submission": self.submission.submission_id})
 
     def wait(self, progress: Progress | None = None) -> Outcome:
         run = Run(self.objects, self.run_id)
@@ -120,18 +122,33 @@ class ClusterJob:
                 progress(beat)
 
         status = self.submission.wait(tick)
-        sealed = run.sealed()
-        if sealed is None:
+        if run.sealed() is None and left_by(run) is None:
             raise RunFailed(
                 f"run {self.run_id} ended as {status} on {self.submission.address} ({self.submission.last_words()}); "
                 f"`ganctl train --resume {self.run_id}` goes on"
             )
-        if sealed["state"] == "failed":
-            raise RunFailed(f"run {self.run_id} failed: {sealed.get('error')}")
-        return outcome_of(run)
+        return ended(run)
 
     def stop(self) -> None:
         self.submission.stop()
+
+
+class JobDriver:
+    """The job that drives a run, as one who only knows its submission id sees it."""
+
+    def __init__(self, address: str, submission_id: str, objects: Objects) -> None:
+        self.client, self.submission_id = connect(address, objects), submission_id
+
+    def over(self) -> bool:
+        """Whether the job has ended."""
+        return self.client.get_job_status(self.submission_id).is_terminal()
+
+    def end(self, deadline: float) -> bool:
+        """Have Ray end the job: SIGTERM, then SIGKILL."""
+        self.client.stop_job(self.submission_id)
+        while not (over := self.over()) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        return over
 
 
 def _credentials() -> dict[str, Any]:

@@ -8,15 +8,19 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
+from itertools import count
 from typing import Any, Protocol
 
+from gans.training import PACE
 from orchestrator.cluster import Capacity, connected
-from orchestrator.errors import AlreadyExists, ConfigError, RunFailed, StoreError
+from orchestrator.driving import ask, asked, driving, terminated
+from orchestrator.errors import AlreadyExists, ConfigError, Preempted, RunFailed, StoreError
 from orchestrator.experiment import Experiment, parse
-from orchestrator.outcome import Outcome, outcome_of
+from orchestrator.outcome import Outcome, ended, left_by
 from orchestrator.preflight import check
+from orchestrator.ranks import train_worker
 from orchestrator.store.ids import new_id
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
@@ -26,6 +30,9 @@ from orchestrator.worker import OnTick, work
 
 Progress = Callable[[dict[str, Any]], None]
 POLL_SECONDS = 0.5
+WAITS = (
+    72  # of 25 s (orchestrator.cluster.QUIET): how long a group waits for a host that is gone to come back
+)
 
 
 class Job(Protocol):
@@ -116,13 +123,21 @@ class InlineJob:
                         "verdict": tick.verdict.kind,
                         "figures": tick.evaluation or {},
                         "changes": list(tick.changes),
+                        **{name: tick.metrics[name] for name in PACE if name in tick.metrics},
                     }
                 )
 
-        return work(self.objects.url, self.run_id, on_tick=tell)
+        gone: list[str] = []
+        with (
+            driving(self.objects, self.run_id, "inline"),
+            terminated(lambda: gone.append("preempted")),
+        ):
+            return work(
+                self.objects.url, self.run_id, on_tick=tell, steered=False, notice=lambda: "".join(gone)
+            )
 
     def stop(self) -> None:
-        raise RunFailed("a run in this process is stopped by Ctrl-C")
+        ask(self.objects, self.run_id, "stopped")
 
 
 class RayJob:
@@ -135,16 +150,22 @@ class RayJob:
         run = Run(self.objects, self.run_id)
         experiment = parse(run.document()["experiment"])
         with (
+            self._driving(),
             tempfile.TemporaryDirectory(prefix="ganctl-train-") as scratch,
             connected(self.on) as capacity,
             _watched(run, progress),
+            terminated(lambda: ask(self.objects, self.run_id, "preempted")),
         ):
             capacity.require(experiment.scale)
             fit(experiment, self.objects, self.run_id, capacity, scratch)
-        return _ended(run)
+        return ended(run)
 
     def stop(self) -> None:
-        raise RunFailed("a run on a Ray of our own is stopped by Ctrl-C")
+        ask(self.objects, self.run_id, "stopped")
+
+    def _driving(self) -> AbstractContextManager[None]:
+        """A job is what drives its run, and whoever submitted it has said so."""
+        return nullcontext() if self.on == "auto" else driving(self.objects, self.run_id, self.on)
 
 
 def fit(
@@ -157,48 +178,62 @@ def fit(
 ) -> None:
     """Run Ray Train to the end; its own storage is scratch, since checkpoints and metrics are in our store.
 
-    `on_tick` is called on rank 0, in its process. Raises RunFailed where the run has not ended.
+    `on_tick` is called on rank 0, in its process. A group that a drained node sent away is started again elsewhere.
+    Raises RunFailed where the run was cut off.
     """
+    run = Run(objects, run_id)
+    for turn in count(1):
+        trainer = _trainer(experiment, objects, run_id, capacity, scratch, on_tick, turn)
+        try:
+            with _interruptible():
+                trainer.fit()
+        except Exception as error:  # Ray's own, around what a worker raised
+            if run.sealed() is None and left_by(run) is None:
+                said = (run.live() or {}).get("error") or " ".join(str(error).split())[:300]
+                raise RunFailed(
+                    f"run {run_id} was cut off ({said}); `ganctl train --resume {run_id}` goes on"
+                ) from error
+        moved = run.sealed() is None and isinstance(left_by(run), Preempted) and not asked(objects, run_id)
+        if not moved:
+            return
+
+
+def _trainer(
+    experiment: Experiment,
+    objects: Objects,
+    run_id: str,
+    capacity: Capacity,
+    scratch: str,
+    on_tick: OnTick | None,
+    turn: int,
+) -> Any:
+    """Ray Train's trainer for one group of workers."""
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
     scale = experiment.scale
     gpus = capacity.gpus_for(scale)
     resources = {"CPU": scale.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
-    trainer = TorchTrainer(
+    num: Any = (scale.workers, scale.most) if scale.max_workers else scale.workers
+    return TorchTrainer(
         train_worker,
         train_loop_config={"store": objects.url, "run_id": run_id, "on_tick": on_tick},
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=scale.workers, use_gpu=bool(gpus), resources_per_worker=resources
+            num_workers=num,
+            use_gpu=bool(gpus),
+            resources_per_worker=resources,
+            placement_strategy=scale.placement,
         ),
         run_config=ray.train.RunConfig(
-            name=run_id,
+            name=f"{run_id}-{turn}",
             storage_path=scratch,
             failure_config=ray.train.FailureConfig(
                 max_failures=scale.max_failures,
-                controller_failure_limit=3,  # type: ignore[call-arg] # of Train V2
+                controller_failure_limit=WAITS,  # type: ignore[call-arg] # of Train V2
             ),
         ),
     )
-    try:
-        with _interruptible():
-            trainer.fit()
-    except Exception as error:  # Ray's own, around what a worker raised
-        run = Run(objects, run_id)
-        if run.sealed() is None:
-            said = (run.live() or {}).get("error") or " ".join(str(error).split())[:300]
-            raise RunFailed(
-                f"run {run_id} was cut off ({said}); `ganctl train --resume {run_id}` goes on"
-            ) from error
-
-
-def _ended(run: Run) -> Outcome:
-    """How a sealed run ended. Raises RunFailed with what a worker said where it failed."""
-    sealed = run.sealed()
-    if sealed is not None and sealed["state"] == "failed":
-        raise RunFailed(f"run {run.id} failed: {sealed.get('error')}")
-    return outcome_of(run)
 
 
 @contextmanager
@@ -214,20 +249,6 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def train_worker(config: dict[str, Any]) -> None:
-    """One rank under Ray Train."""
-    import ray.train
-    from ray.train.torch import get_device
-
-    from gans.sync import Alone, Group
-
-    if Run(open_objects(config["store"]), config["run_id"]).sealed() is not None:
-        return  # a worker died, or said why it cannot go on, when the run had ended: there is nothing to retry
-    alone = ray.train.get_context().get_world_size() == 1
-    sync = Alone() if alone else Group()
-    work(config["store"], config["run_id"], sync, get_device(), config["on_tick"])
 
 
 @contextmanager

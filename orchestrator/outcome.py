@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.errors import Preempted, RunFailed, Stopped, Superseded
 from orchestrator.store.reader import Run
+
+LEFT = {"stopped": Stopped, "preempted": Preempted, "paused": Stopped}
+"""Why an attempt left its run, to be resumed."""
 
 STATES = {
     "budget": "completed",
@@ -42,10 +46,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Turn:
-    """What a run is told to do next: end as pruned, for a `reason`; or go on with the weights that run `run_id` had
-    at `step` and with `fields` (`gan.*`) changed."""
+    """What a run is told to do next: end as pruned, for a `reason`; or be left here with a checkpoint, in the state
+    `leave` of `LEFT`; or go on with the weights that run `run_id` had at `step` and with `fields` (`gan.*`) changed."""
 
     reason: str = ""
+    leave: str = ""
     run_id: str = ""
     step: int = 0
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -66,3 +71,27 @@ def outcome_of(run: Run) -> Outcome:
         sealed.get("changes", []),
         sealed.get("reason", ""),
     )
+
+
+def left(run_id: str, why: str, step: int) -> RunFailed:
+    """The error for a run that was `stopped` or `preempted`."""
+    return LEFT[why](f"run {run_id} was {why} at step {step}; `ganctl train --resume {run_id}` goes on")
+
+
+def ended(run: Run) -> Outcome:
+    """How a run ended. Raises RunFailed with what a worker said where it failed; Stopped, Preempted or Superseded
+    where it has not ended."""
+    sealed = run.sealed()
+    if sealed is None:
+        raise left_by(run) or Superseded(
+            f"another attempt has taken run {run.id} over; `ganctl runs show {run.id}`"
+        )
+    if sealed["state"] == "failed":
+        raise RunFailed(f"run {run.id} failed: {sealed.get('error')}")
+    return outcome_of(run)
+
+
+def left_by(run: Run) -> RunFailed | None:
+    """The error for a run whose last attempt left it, to be resumed."""
+    live = run.live() or {}
+    return left(run.id, live["state"], live["step"]) if live.get("state") in LEFT else None

@@ -43,7 +43,7 @@ def check_data(experiment: Experiment) -> None:
     if problems := experiment.gan.check(dataset.spec):
         raise ConfigError("\n".join(problems))
     train = experiment.train
-    Loader(dataset, train.batch, world=experiment.scale.workers, seed=0, pieces=train.accumulate)
+    Loader(dataset, train.batch, world=experiment.scale.most, seed=0, pieces=train.accumulate)
     data.load("held_out", files)
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
+
+WORTH_TELLING = 0.05
 
 
 @dataclass(frozen=True)
 class Event:
-    """`label` is `done` (0 to 1) of its way; `note` is one line about it; `end` closes it."""
+    """`label` is `done` (0 to 1) of its way; `note` is a line about it, `alarm` what is wrong; `end` closes it."""
 
     label: str
     done: float
     note: str = ""
     end: bool = False
+    alarm: str = ""
 
 
 Listener = Callable[[Event], None]
@@ -39,25 +43,34 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def of_run(label: str) -> Callable[[dict[str, object]], None]:
+def of_run(label: str) -> Callable[[Mapping[str, Any]], None]:
     """A `Job.wait` callback that tells how a run goes, from its heartbeats."""
     told = _listener.get()  # heartbeats arrive on another thread, whose context is empty
 
-    def tell_beat(beat: dict[str, object]) -> None:
-        figures = beat.get("figures")
-        said = [f"step {beat.get('step')}", str(beat.get("verdict", ""))]
-        if isinstance(changes := beat.get("changes"), list) and changes:
-            said.append(f"mended {len(changes)}x")
-        if isinstance(figures, dict) and "fid" in figures:
-            said.append(f"FID {figures['fid']:.1f}, coverage {figures.get('coverage', 0):.2f}")
-        done = beat.get("progress", 0.0)
+    def tell_beat(beat: Mapping[str, Any]) -> None:
         if told is not None:
-            told(
-                Event(
-                    label,
-                    float(done) if isinstance(done, int | float) else 0.0,
-                    " · ".join(filter(None, said)),
-                )
-            )
+            done = float(beat.get("progress") or 0.0)
+            told(Event(label, done, " · ".join(standing(beat)), alarm=str(beat.get("stalled") or "")))
 
     return tell_beat
+
+
+def standing(beat: Mapping[str, Any]) -> list[str]:
+    """What a heartbeat says, in few words."""
+    figures, changes = beat.get("figures") or {}, beat.get("changes") or []
+    said = [f"step {beat.get('step')}", str(beat.get("verdict") or ""), *pace(beat)]
+    if changes:
+        said.append(f"mended {len(changes)}x")
+    if "fid" in figures:
+        said.append(f"FID {figures['fid']:.1f}, coverage {figures.get('coverage', 0):.2f}")
+    return [*filter(None, said), *filter(None, [str(beat.get("doing") or "")])]
+
+
+def pace(beat: Mapping[str, Any]) -> list[str]:
+    """Images a second, and what share of the time goes into waiting for data or for other ranks, where that counts."""
+    speed = beat.get("images_per_second")
+    said = [] if not speed else [f"{speed:.3g} images/s" if speed < 1000 else f"{speed:,.0f} images/s"]
+    for name, share in (("data", beat.get("data_wait")), ("sync", beat.get("sync_wait"))):
+        if share is not None and share > WORTH_TELLING:
+            said.append(f"{name} wait {share:.0%}")
+    return said

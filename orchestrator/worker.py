@@ -6,32 +6,35 @@ sweep. It knows nothing of Ray.
 
 from __future__ import annotations
 
-import math
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
 
-from gans.checkpoint import pack, spec_document, unpack
+from gans.checkpoint import spec_document, unpack
 from gans.course import Change
 from gans.data.base import Dataset
 from gans.errors import ConfigError, DataError
 from gans.health import Monitor
 from gans.loop import Tick, train
 from gans.packing import Pack
-from gans.pictures import encode, picture_of
 from gans.sync import Alone, Sync
-from orchestrator.errors import GanctlError, StoreError
+from orchestrator.errors import GanctlError, Preempted, Stopped, StoreError, Superseded
 from orchestrator.experiment import Experiment, parse
-from orchestrator.outcome import STATES, Outcome, Turn
+from orchestrator.outcome import STATES, Outcome, Turn, left
+from orchestrator.record import Record
 from orchestrator.scene import Scene
+from orchestrator.stall import Announced, Watch
 from orchestrator.store.objects import Objects, open_objects
+from orchestrator.store.outbox import Outbox
 from orchestrator.store.reader import Run
-from orchestrator.store.writer import RunWriter, newest_attempt
+from orchestrator.store.writer import RunWriter
 
 OnTick = Callable[[Tick], Turn | None]
+Notice = Callable[[], str]
+"""Why this rank must go away: `preempted`; empty while it may stay."""
 
 
 def work(
@@ -40,18 +43,25 @@ def work(
     sync: Sync | None = None,
     device: torch.device | None = None,
     on_tick: OnTick | None = None,
+    *,
+    steered: bool = True,
+    notice: Notice = str,
 ) -> Outcome:
     """Run (or resume) run `run_id`, announced in the store, as rank `sync.rank`. Returns how it ended.
 
-    `on_tick`, given on every rank or on none, hears rank 0's ticks and may answer with a `Turn` for all.
+    `on_tick`, given on every rank or on none, hears rank 0's ticks and, if `steered`, may answer with a `Turn` for all.
     A run whose experiment or data are wrong is sealed as failed; any other exception, a store out of reach among them,
-    leaves it unsealed, to be resumed by the same call.
+    leaves it unsealed, to be resumed by the same call. Raises Stopped where somebody asked for that, Preempted after
+    a `notice` on any rank, each with a checkpoint of the very step; Superseded where another attempt has begun.
     """
-    rank = Rank(open_objects(store_url), run_id, sync or Alone(), device, steered=on_tick is not None)
+    steered = steered and on_tick is not None
+    rank = Rank(open_objects(store_url), run_id, sync or Alone(), device, steered=steered, notice=notice)
     ticks, turn = rank.ticks(), None
-    with threads(int(max(1.0, rank.experiment.scale.cpus_per_worker))), suppress(StopIteration):
+    num_threads = int(max(1.0, rank.experiment.scale.cpus_per_worker))
+    with rank.watched() as watch, threads(num_threads), suppress(StopIteration):
         while True:
             tick = ticks.send(turn)
+            watch.ticked(tick.step)
             try:
                 turn = on_tick(tick) if on_tick is not None and rank.sync.rank == 0 else None
             except BaseException as error:
@@ -75,7 +85,7 @@ class Rank:
     """One rank of one attempt. Rank 0 alone holds a writer, an evaluator and a monitor.
 
     `scene` is shared by runs on the same data; `pack` trains several ranks as one model; a `steered` rank may be told
-    a `Turn` at every tick.
+    a `Turn` at every tick, and its checkpoints are in the store when it yields; `notice` is asked at every tick.
     """
 
     def __init__(
@@ -88,18 +98,34 @@ class Rank:
         steered: bool = False,
         scene: Scene | None = None,
         pack: Pack | None = None,
+        notice: Notice = str,
     ) -> None:
         self.objects, self.run_id, self.sync, self.device = objects, run_id, sync, device
         self.experiment: Experiment = parse(Run(objects, run_id).document()["experiment"])
-        self.steered, self.pack = steered, pack
+        self.steered, self.pack, self.notice = steered, pack, notice
         self.scene = scene or Scene(objects)
-        self.writer = RunWriter.attach(objects, run_id) if sync.rank == 0 else None
+        self.writer = RunWriter.attach(objects, run_id, Outbox()) if sync.rank == 0 else None
+        self.record = Record(self.writer, self.experiment) if self.writer is not None else None
+        self.watch: Watch | None = None
+        self.superseded: Superseded | None = None
         self.floor: dict[str, float] = {}
-        self.figures: dict[str, float] = {}
-        self.changes: list[dict[str, Any]] = []
         self.reason = ""
-        self.logged = self.saved = -1
+        self.saved = -1
         self.outcome: Outcome | None = None
+
+    def watched(self) -> Watch:
+        """The watch over this rank; rank 0's keeps the heartbeat fresh and says there what it sees."""
+
+        def tell(stalled: str, doing: str) -> None:
+            assert self.writer is not None
+            self.writer.refresh(stalled=stalled, doing=doing)
+
+        log_every = self.experiment.train.log_every
+        self.watch = Watch(self.sync, tell if self.sync.rank == 0 else None, log_every)
+        return self.watch
+
+    def _doing(self, what: str) -> AbstractContextManager[None]:
+        return nullcontext() if self.watch is None else self.watch.doing(what)
 
     def ticks(self) -> Generator[Tick, Turn | None, None]:
         """Train, store, and yield every tick once it is stored; `outcome` is there after the last one.
@@ -110,6 +136,8 @@ class Rank:
             yield from self._run()
         except (ConfigError, DataError) as error:
             self.abandon(error)
+            raise
+        except (Stopped, Preempted):
             raise
         except BaseException as error:
             self.interrupted(error)
@@ -124,18 +152,20 @@ class Rank:
             while True:
                 tick = ticks.send(change)
                 self._store(tick, held_out)
-                change = self._told((yield tick))
+                turn = yield tick
+                self._heed(tick, turn)
+                change = self._told(turn)
         assert tick is not None
         self.outcome = self._seal(tick, dataset)
 
     def _begin(self, dataset: Dataset, held_out: Dataset) -> Generator[Tick, Change | None, None]:
         e = self.experiment
-        evaluator, monitor = None, None
+        evaluate, monitor = None, None
         if self.writer is not None:
-            self.writer.keep_last = e.train.keep_checkpoints
             evaluator, probe = self.scene.judges(e)
             self.floor, monitor = evaluator.floor, Monitor(probe, e.health)
-        resume = self._latest()
+            evaluate = Announced(evaluator, self._doing)
+        resume = self._start()
         return train(
             e.gan,
             dataset,
@@ -143,7 +173,7 @@ class Rank:
             seed=e.seed,
             device=self.device,
             sync=self.sync,
-            evaluate=evaluator,
+            evaluate=evaluate,
             monitor=monitor,
             conditions=held_out,
             resume=resume,
@@ -163,48 +193,51 @@ class Rank:
         why = f"{turn.reason}: the weights of run {turn.run_id} at step {turn.step}, {_listed(turn.fields)}"
         return Change(fields, weights, why=why)
 
-    def _latest(self) -> dict[str, Any] | None:
-        """The newest committed checkpoint, the same one on every rank."""
-        committed = Run(self.objects, self.run_id).checkpoints()
-        step = self.sync.agree(committed[-1][0] if committed else -1)
-        return None if step < 0 else unpack(Run(self.objects, self.run_id).read_checkpoint(step))
+    def _start(self) -> dict[str, Any] | None:
+        """The checkpoint that this attempt goes on from, the same one on every rank."""
+        step = self.sync.agree(self.writer.start if self.writer is not None else 0)
+        if step == 0:
+            return None
+        self.saved = step
+        state = unpack(Run(self.objects, self.run_id).read_checkpoint(step))
+        if self.record is not None:
+            self.record.resume(state)
+        return state
+
+    def _heed(self, tick: Tick, turn: Turn | None) -> None:
+        """Go away where any rank must, or is told to, with a checkpoint of this step. Raises Stopped, Preempted,
+        Superseded."""
+        if tick.ended is not None:
+            return
+        mine = "superseded" if self.superseded else self.notice()
+        mine = mine or (self.writer.wish if self.writer is not None else "")
+        mine = mine or (turn.leave if turn is not None else "")
+        if not self.sync.any(bool(mine)):
+            return
+        why = self.sync.share(mine) or "preempted"
+        if why == "superseded":
+            raise self.superseded or Superseded(f"another attempt has taken run {self.run_id} over")
+        state = tick.state() if tick.step > self.saved else None
+        if self.record is not None:
+            if state is not None:
+                self.record.checkpoint(tick, state)
+            self.record.writer.leave(why, **self.record.beat(tick))
+        raise left(self.run_id, why, tick.step)
 
     def _store(self, tick: Tick, held_out: Dataset) -> None:
         """Metrics, heartbeat, samples and checkpoint of a tick. `tick.state()` is for all ranks."""
         due = tick.checkpoint and tick.ended != "diverged" and tick.step > self.saved
         state = tick.state() if due else None
         self.saved = tick.step if due else self.saved
-        if self.writer is None:
+        if self.record is None:
             return
-        if tick.evaluation:
-            self.figures = tick.evaluation
-        if tick.step > self.logged:  # an end that was ordered repeats the tick it was ordered at
-            self.logged = tick.step
-            row: dict[str, Any] = {k: v for k, v in tick.metrics.items() if math.isfinite(v)}
-            row |= {"images": float(tick.images), "seconds": tick.seconds, "verdict": tick.verdict.kind}
-            if turned := tick.changes[len(self.changes) :]:
-                row["change"] = "; ".join(change["why"] for change in turned)
-            self.changes = list(tick.changes)
-            self.writer.log(tick.step, row | (tick.evaluation or {}))
-        if tick.samples is not None:
-            self._picture(tick, held_out)
-        if state is not None:
-            self.writer.checkpoint(tick.step, pack(state))
-        self.writer.heartbeat(
-            progress=tick.progress,
-            verdict=tick.verdict.kind,
-            figures=self.figures,
-            changes=self.changes,
-            force=tick.ended is not None,
-        )
-
-    def _picture(self, tick: Tick, held_out: Dataset) -> None:
-        assert self.writer is not None
-        assert tick.samples is not None
-        real = held_out.fetch(held_out.order(0, 0)[:1000])[self.experiment.gan.imitates]
-        image = picture_of(self.experiment.gan, *tick.samples, real)
-        meta = {"run": self.run_id, "step": str(tick.step), "seed": str(self.experiment.seed)}
-        self.writer.sample(tick.step, encode(image, meta))
+        try:
+            with self._doing("writing a checkpoint" if due else "writing"):
+                self.record.tick(tick, held_out, state)
+                if due and self.steered:
+                    self.record.writer.drain()  # whoever hears of this tick may look for its checkpoint
+        except Superseded as error:
+            self.superseded = error  # the other ranks must hear of it before this one goes
 
     def _seal(self, tick: Tick, dataset: Dataset) -> Outcome:
         assert tick.ended is not None
@@ -213,18 +246,18 @@ class Rank:
         state = STATES.get(why, "unhealthy")
         verdict = tick.verdict.document()
         reason = self.reason if state == "pruned" else ""
-        outcome = Outcome(
-            self.run_id, state, tick.step, verdict, self.figures, self.floor, self.changes, reason
-        )
+        figures = self.record.figures if self.record is not None else {}
+        changes = self.record.changes if self.record is not None else []
+        outcome = Outcome(self.run_id, state, tick.step, verdict, figures, self.floor, changes, reason)
         if self.writer is not None:
             end = {
                 "ended": tick.ended,
                 "verdict": tick.verdict.kind,
                 "evidence": verdict["evidence"],
                 "remedy": verdict["remedy"],
-                "figures": self.figures,
+                "figures": figures,
                 "floor": self.floor,
-                "changes": self.changes,
+                "changes": changes,
                 "reason": reason,
                 "spec": spec_document(dataset.spec),
                 "data": {"fingerprint": dataset.fingerprint(), "skipped": vars(dataset.skipped)},
@@ -246,9 +279,7 @@ class Rank:
         said = str(error) if isinstance(error, GanctlError) else repr(error)
         trace = "".join(traceback.format_exception(error))[-4000:]
         with suppress(StoreError):  # `error` says it already, where the store is what failed
-            if newest_attempt(self.objects, self.run_id) == self.writer.attempt:
-                self.writer.flush()
-                self.writer.heartbeat(force=True, state="interrupted", error=said, traceback=trace)
+            self.writer.leave("interrupted", error=said, traceback=trace)
 
 
 def _listed(fields: Mapping[str, Any]) -> str:

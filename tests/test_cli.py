@@ -238,13 +238,15 @@ def test_the_query_that_is_shown_reads_the_metrics(made: Made) -> None:
     assert [row[0] for row in rows] == [10, 20, 30, 40]
 
 
-def test_the_query_lets_a_later_attempt_win_from_its_first_step(file_store: str) -> None:
+def test_the_query_lets_a_later_attempt_win_from_the_checkpoint_it_goes_on_from(file_store: str) -> None:
     objects = open_objects(file_store)
     run_id = announce_run(objects, load("demo"))
     for attempt, steps in enumerate([(10, 20, 30, 40), (20, 30)], 1):
         writer = RunWriter.attach(objects, run_id)
         for step in steps:
             writer.log(step, {"loss": float(attempt)})
+            if step == 10:
+                writer.checkpoint(step, {})
         writer.flush()
     rows = duckdb.execute(f"SELECT step, loss FROM ({curve_query(objects, run_id)})").fetchall()
     assert rows == [(10, 1.0), (20, 2.0), (30, 2.0)]

@@ -11,7 +11,10 @@ from orchestrator.cli import app
 
 COMMANDS = {
     "ganctl": "--version --traceback",
-    "ganctl train": "[recipe] [overrides] --on --workers --on-collapse --data --resume --dry-run --store --json",
+    "ganctl train": (
+        "[recipe] [overrides] --on --workers --nodes --gpus-per-worker --cpus-per-worker --on-collapse --data "
+        "--resume --dry-run --store --json"
+    ),
     "ganctl sweep": "--store --json",
     "ganctl sweep start": (
         "[recipe] [overrides] --trials --hours --device-hours --sampler --objective --stop --pbt --pack --seeds "
@@ -29,6 +32,7 @@ COMMANDS = {
     "ganctl runs": "--sweep --limit --store --json",
     "ganctl runs list": "--sweep --limit --store --json",
     "ganctl runs show": "run --store --json",
+    "ganctl runs stop": "run --now --store --json",
     "ganctl runs compare": "runs --store --json",
     "ganctl sample": "run --output|-o --num|-n --seed --label --force|-f --store --json",
     "ganctl evaluate": "run --samples --seed --extractor --store --json",

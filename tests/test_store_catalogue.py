@@ -16,6 +16,7 @@ from gans.errors import DataError
 from orchestrator.store import catalogue
 from orchestrator.store.files import files_for
 from orchestrator.store.ids import new_id
+from orchestrator.store.layout import live_key
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.runs import Catalogue, Run, RunWriter
 from tests.test_store import at_once
@@ -144,9 +145,10 @@ def test_a_run_killed_while_it_was_sealing_is_found(
 
 def test_a_late_heartbeat_does_not_revive_a_compacted_run(objects: Objects) -> None:
     first = RunWriter.create(objects, new_id(), {})
+    beat = objects.get(live_key(first.run_id))
     RunWriter.attach(objects, first.run_id).seal("completed", {})
     Catalogue(objects).compact()
-    first.heartbeat(force=True)  # cut off, but alive
+    objects.put(live_key(first.run_id), beat)  # cut off, but alive
     assert states(objects) == {first.run_id: "completed"}
     Catalogue(objects).compact()
     assert objects.list("live") == []
@@ -162,6 +164,8 @@ def resumed(file_store: str) -> tuple[Objects, str]:
     first = RunWriter.create(objects, new_id(), {})
     for step in (0, 10, 20):
         first.log(step, {"loss_d": float(step), "verdict": "healthy"})
+        if step == 10:
+            first.checkpoint(step, {})
     first.flush()
     second = RunWriter.attach(objects, first.run_id)
     for step in (20, 30):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ConditionalWritesMissing, StoreError
-from orchestrator.store import s3
+from orchestrator.store.filesystem import file_system
 from orchestrator.store.objects import open_objects
 from orchestrator.store.s3 import S3Objects
 from tests.support.ceph import S3Server
@@ -136,7 +136,7 @@ def test_a_put_waits_for_no_100_continue_also_once_unpickled(monkeypatch: Monkey
         S3Server(f"http://127.0.0.1:{server.server_port}", "a", "b", "r").environment().items()
     ):
         monkeypatch.setenv(name, value)
-    system = s3.file_system()
+    system = file_system()
     for client in (system, pickle.loads(pickle.dumps(system))):
         client.connect()
         client.call_s3("put_object", Bucket="bucket", Key="k", Body=b"x")

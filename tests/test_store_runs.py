@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from orchestrator.errors import AlreadyExists, NotFound, StoreError
+from orchestrator.errors import AlreadyExists, NotFound, StoreError, Superseded
+from orchestrator.store import checkpoints
 from orchestrator.store.ids import check_id, new_id
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.runs import Catalogue, Run, RunWriter
@@ -130,19 +131,21 @@ def test_a_row_that_no_table_could_hold_is_refused(
         writer.log(step, row)
 
 
-def test_a_later_attempt_wins_from_its_first_step(objects: Objects) -> None:
+def test_a_later_attempt_wins_from_the_checkpoint_it_goes_on_from(objects: Objects) -> None:
     first = begin(objects)
     for step in (0, 10, 20, 30):
         first.log(step, {"loss": float(step)})
+        if step == 10:
+            first.checkpoint(10, {"w": b"10"})
     first.flush()
     second = RunWriter.attach(objects, first.run_id)
-    assert (first.attempt, second.attempt) == (1, 2)
+    assert (first.attempt, second.attempt, second.start) == (1, 2, 10)
+    run = Run(objects, first.run_id)
+    assert columns(run.metrics(), "step", "attempt") == [(0, 1), (10, 1)]  # also before it has logged
     for step in (20, 30, 40):
         second.log(step, {"loss": 100.0 + step, "new": 1.0})
     second.flush()
-    first.log(50, {"loss": -1.0})  # cut off, but still writing
-    first.flush()
-    rows = columns(Run(objects, first.run_id).metrics(), "step", "attempt", "loss")
+    rows = columns(run.metrics(), "step", "attempt", "loss")
     assert rows == [(0, 1, 0.0), (10, 1, 10.0), (20, 2, 120.0), (30, 2, 130.0), (40, 2, 140.0)]
 
 
@@ -173,7 +176,7 @@ def test_a_run_is_sealed_once_and_then_closed(objects: Objects) -> None:
 def test_an_attempt_that_was_overtaken_may_not_end_the_run(objects: Objects) -> None:
     first = begin(objects)
     second = RunWriter.attach(objects, first.run_id)
-    with pytest.raises(StoreError, match="attempt 2 has taken over"):
+    with pytest.raises(Superseded, match=f"attempt 2, on host .* pid .*, has taken run {first.run_id} over"):
         first.seal("failed", {})
     second.seal("completed", {})
     assert Run(objects, first.run_id).state() == "completed"
@@ -271,17 +274,38 @@ def test_the_newest_checkpoints_and_the_kept_ones_stay(objects: Objects) -> None
     ]  # fmt: skip
 
 
-def test_a_later_attempts_checkpoint_is_the_newest_and_clears_half_written_ones(objects: Objects) -> None:
+def test_a_later_attempt_clears_what_an_earlier_one_left_half_written_or_void(objects: Objects) -> None:
     first = begin(objects)
     first.checkpoint(10, {"w": b"10"})
     first.checkpoint(30, {"w": b"30"})
-    first.put_file("checkpoints/000000000040-a0001/w", b"half")
+    folder = f"runs/{first.run_id}/checkpoints"
+    objects.put(f"{folder}/000000000040-a0001/w", b"half")
     second = RunWriter.attach(objects, first.run_id)
-    second.checkpoint(20, {"w": b"20"})
+    marker = checkpoints.write(objects, first.run_id, 35, 1, {"w": b"35"})
+    checkpoints.commit(objects, first.run_id, marker | {"fid": None})  # by a machine that was cut off
     run = Run(objects, first.run_id)
-    assert run.checkpoints() == [(30, 1), (20, 2)]
-    assert run.read_checkpoint() == {"w": b"20"}
-    assert objects.list(f"runs/{first.run_id}/checkpoints/000000000040-a0001") == []
+    assert run.checkpoints() == [(10, 1), (30, 1)]
+    second.checkpoint(40, {"w": b"of 2"})
+    assert run.checkpoints() == [(30, 1), (40, 2)]
+    assert run.read_checkpoint() == {"w": b"of 2"}
+    assert objects.folders(folder) == ["000000000030-a0001", "000000000040-a0002"]
+
+
+def test_the_checkpoint_with_the_best_fid_stays_also_for_a_later_attempt(objects: Objects) -> None:
+    first = begin(objects)
+    first.keep_best = True
+    for step, fid in ((10, 9.0), (20, 3.0), (30, None), (40, 5.0), (50, None)):
+        first.checkpoint(step, {"w": b""}, fid=fid)
+    run = Run(objects, first.run_id)
+    assert run.checkpoints() == [(20, 1), (40, 1), (50, 1)]
+    assert run.best_checkpoint() == (20, 1)
+    second = RunWriter.attach(objects, first.run_id)
+    second.keep_best = True
+    second.checkpoint(60, {"w": b""}, fid=4.0)
+    second.checkpoint(70, {"w": b""}, fid=2.0)
+    second.checkpoint(80, {"w": b""}, fid=7.0)
+    assert run.checkpoints() == [(70, 2), (80, 2)]
+    assert run.best_checkpoint() == (70, 2)
 
 
 def test_a_damaged_checkpoint_is_refused(objects: Objects) -> None:

@@ -29,6 +29,7 @@ from orchestrator.sweep.folder import SweepResult, read_sweep, sweep_key
 from orchestrator.sweep.plan import Plan
 from orchestrator.sweep.space import Choice, Space
 from tests.support.commands import ganctl
+from tests.support.exactness import check_exact
 from tests.support.guard import end
 from tests.support.rays import local_ray, nothing_left, processes_of, restored_environment, short_folder
 from tests.support.threads import one_thread
@@ -167,6 +168,31 @@ def test_its_progress_ends_with_every_trial_told(swept: Swept) -> None:
     shares = [beat["done"] for beat in swept.beats if beat["label"] == "sweep"]
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
+
+
+def test_trials_that_paused_went_on_in_their_runs_or_ended_at_their_rung(
+    local_ray: None, file_store: str
+) -> None:
+    few = {"train.steps": 180, "train.evaluate_every": 20, "gan.width": 16, "train.on_collapse": "ignore"}
+    rates, beats = {"gan.lr_g": Choice(options=(1e-6, 1e-4, 1e-3))}, list[dict[str, Any]]()
+    plan = Plan(trials=8, sampler="random", on_collapse="ignore", pack=1)
+    with restored_environment():
+        result = run_sweep(searching(rates, **few), file_store, plan, progress=beats.append)
+    objects = open_objects(file_store)
+    check_exact(objects, result.sweep_id, 8)
+    assert objects.list("live") == []
+    ends = {row["number"]: (Run(objects, row["run_id"]).sealed() or {}) for row in result.trials}
+    assert any(end["state"] == "completed" and end["attempt"] > 1 for end in ends.values())
+    stopped = [row for row in result.trials if row["state"] == "PRUNED"]
+    assert stopped
+    for row in stopped:
+        assert row["step"] == {0: 20, 1: 60}[row["rung"]]
+        assert row["figures"]["fid"] == row["objectives"]["fid"] == ends[row["number"]]["metrics"]["fid"]
+        assert ends[row["number"]]["reason"] == row["reason"]
+        assert row["reason"].startswith("asha: not in the best 1/3 of ")
+    paused = {beat["label"] for beat in beats if beat["note"] == "paused"}
+    assert {f"trial {row['number']}" for row in stopped} < paused
+    assert [beat["done"] for beat in beats if beat["label"] == "sweep"][-1] == 1.0
 
 
 def test_what_was_asked_for_is_stored(swept: Swept) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from orchestrator.cli.output import errors
 from orchestrator.progress import Event, listening
 
 KEPT = 4  # finished lines that stay in view
+SPEED_SECONDS = 300.0  # that the time remaining is judged by: steps, and evaluations between them
 
 
 @contextmanager
@@ -25,9 +26,11 @@ def drawing(quiet: bool = False) -> Iterator[None]:
         BarColumn(24),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
         TextColumn("{task.description}", style="dim"),
+        TextColumn("{task.fields[alarm]}", style="red"),
     )
-    progress = Progress(*columns, console=errors)
+    progress = Progress(*columns, console=errors, speed_estimate_period=SPEED_SECONDS)
     try:
         with listening(Lines(progress, errors.is_terminal)):
             yield
@@ -54,9 +57,11 @@ class Lines:
             self._progress.start()
         if event.label not in self._tasks:
             self._tasks[event.label] = self._progress.add_task(
-                "", total=1.0, label=event.label, visible=self._live
+                "", total=1.0, label=event.label, alarm="", visible=self._live
             )
-        self._progress.update(self._tasks[event.label], completed=event.done, description=event.note)
+        self._progress.update(
+            self._tasks[event.label], completed=event.done, description=event.note, alarm=event.alarm
+        )
         if event.end and event.label not in self._ended:
             self._ended.append(event.label)
             if not self._live:

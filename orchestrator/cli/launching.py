@@ -34,7 +34,12 @@ def train(
     ] = None,
     overrides: Words = None,
     on: On = "",
-    workers: Annotated[int | None, typer.Option(help="Data-parallel ranks (scale.workers).")] = None,
+    workers: Annotated[
+        str | None, typer.Option(metavar="N|N..M", help="Data-parallel ranks; 2..8 for as many as fit.")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(help="Machines, with as many ranks on each.")] = None,
+    gpus_per_worker: Annotated[float | None, typer.Option(help="GPUs a rank.")] = None,
+    cpus_per_worker: Annotated[float | None, typer.Option(help="CPUs a rank, and threads.")] = None,
     on_collapse: Annotated[
         Collapse | None,
         typer.Option(help="On a verdict: remedy (go back and mend it; unless said), stop, or ignore."),
@@ -62,13 +67,18 @@ def train(
         experiment = stored_experiment(objects, run_id)
     else:
         assert recipe is not None
-        extra: dict[str, Any] = {} if workers is None else {"scale.workers": workers}
-        extra |= {} if on_collapse is None else {"train.on_collapse": on_collapse}
+        asked = {
+            "scale.nodes": nodes,
+            "scale.gpus_per_worker": gpus_per_worker,
+            "scale.cpus_per_worker": cpus_per_worker,
+            "train.on_collapse": on_collapse,
+        }
+        extra = {name: value for name, value in asked.items() if value is not None} | workers_of(workers)
         experiment = choose(recipe, overrides or [], data, extra)
     if dry_run:
         show_json(experiment.document())
         return
-    on = on or ("local" if experiment.scale.workers > 1 else "inline")
+    on = on or ("local" if experiment.scale.most > 1 else "inline")
     with drawing(quiet=as_json):
         job = submit(experiment, store, on, run_id=run_id)
         say(f"run {job.run_id} · {experiment.name} · {on}", quiet=as_json)
@@ -166,6 +176,18 @@ def choose(recipe: str, words: list[str], data: str | None, extra: dict[str, Any
     experiment = experiment.override({**changes, **extra})
     merged = {k: v for k, v in experiment.search.root.items() if k not in changes} | space.root
     return experiment.model_copy(update={"search": Space(merged)}) if space.root else experiment
+
+
+def workers_of(text: str | None) -> dict[str, Any]:
+    """The fields that `--workers 4` or `--workers 2..8` sets. Raises ConfigError."""
+    from orchestrator.errors import ConfigError
+
+    if text is None:
+        return {}
+    least, dots, most = text.partition("..")
+    if not least.isdecimal() or (dots and not most.isdecimal()):
+        raise ConfigError(f"--workers {text!r}: write a number, 4, or the least and the most, 2..8")
+    return {"scale.workers": int(least), "scale.max_workers": int(most) if dots else None}
 
 
 def stored_experiment(objects: Any, run_id: str) -> Any:

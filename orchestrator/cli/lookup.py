@@ -79,11 +79,12 @@ def place(objects: Objects, key: str) -> str:
 
 
 def curve_query(objects: Objects, run_id: str) -> str:
-    """DuckDB's query for the run's metrics: where attempts overlap, a later one wins from its first step."""
-    parts = place(objects, f"runs/{run_id}/m").replace("'", "''")
+    """DuckDB's query for the run's metrics: of an earlier attempt, the steps up to where a later one started."""
+    folder = place(objects, f"runs/{run_id}").replace("'", "''")
     return (
-        f"WITH part AS (FROM read_parquet('{parts}/*.parquet', union_by_name=true)) FROM part WHERE NOT EXISTS "
-        "(FROM part AS p WHERE p.attempt > part.attempt AND p.step <= part.step) ORDER BY step"
+        f"FROM read_parquet('{folder}/m/*.parquet', union_by_name=true) AS part WHERE NOT EXISTS "
+        f"(FROM read_json('{folder}/attempts/*.json') AS later WHERE later.attempt > part.attempt "
+        'AND later."from" < part.step) ORDER BY step'
     )
 
 

@@ -29,7 +29,10 @@ Limit = Annotated[
 ]
 FEW = 20
 ASKED = ("id", "name", "family", "seed", "sweep", "params", "created")
-TOLD = ("step", "ended", "verdict", "evidence", "remedy", "error", "seconds", "images", "attempt", "data")
+TOLD = (
+    *("step", "ended", "verdict", "evidence", "remedy", "error", "seconds", "images", "attempt", "data"),
+    *("progress", "images_per_second", "data_wait", "sync_wait", "cpu_use", "gpu_memory", "stalled", "doing"),
+)
 IMPLIED = {"collapsed": "mode collapse", "diverged": "diverged"}
 
 
@@ -134,7 +137,7 @@ def _account(objects: Objects, run_id: str) -> dict[str, Any]:
 
     run = Run(objects, run_id)
     document, sealed, live = run.document(), run.sealed(), run.live()
-    told = sealed or live or {}
+    told, best = sealed or live or {}, run.best_checkpoint()
     asked = {name: document.get(name) for name in ASKED}
     return {
         **asked,
@@ -144,7 +147,11 @@ def _account(objects: Objects, run_id: str) -> dict[str, Any]:
         "floor": told.get("floor") or {},
         "samples": [{"step": step, "path": place(objects, key)} for step, key in run.samples()],
         "checkpoints": [
-            {"step": step, "path": place(objects, checkpoint_folder(run.id, step, attempt))}
+            {
+                "step": step,
+                "path": place(objects, checkpoint_folder(run.id, step, attempt)),
+                "best": (step, attempt) == best,
+            }
             for step, attempt in run.checkpoints()
         ],
         "metrics": place(objects, run_key(run.id, "m")) + "/*.parquet",
@@ -165,6 +172,8 @@ def _print_account(account: dict[str, Any]) -> None:
             "sweep": account["sweep"],
             "state": f"{account['state']} at step {output.cell(account['step'])}{ended}{spent}",
             "error": account["error"],
+            "stalled": account["stalled"] or None,
+            "pace": _pace(account),
             "verdict": account["verdict"],
             **{f"  evidence {i}": evidence.sign(e) for i, e in enumerate(account["evidence"] or [], 1)},
             "  remedy": account["remedy"] or None,
@@ -175,15 +184,52 @@ def _print_account(account: dict[str, Any]) -> None:
     output.print_figures({"run": account["figures"], "real floor": account["floor"]})
     typer.echo()
     places = {name: _newest(account[name]) for name in ("samples", "checkpoints")}
-    output.print_lines({**places, "metrics": account["metrics"], "read": f'duckdb.sql("{account["query"]}")'})
-    if account["state"] in ("running", "lost") and account["error"]:
+    best = next((checkpoint["path"] for checkpoint in account["checkpoints"] if checkpoint["best"]), None)
+    query = f'duckdb.sql("""{account["query"]}""")'
+    output.print_lines({**places, "best": best, "metrics": account["metrics"], "read": query})
+    if account["state"] in ("lost", "interrupted", "stopped", "preempted"):
         typer.echo(f"it goes on with: ganctl train --resume {account['id']}", err=True)
+
+
+def _pace(account: dict[str, Any]) -> str | None:
+    """How fast a run that is not sealed goes, and what rank 0 does by itself just now."""
+    from orchestrator.progress import pace
+
+    progress, seconds = account["progress"], account["seconds"]
+    left = f"{output.span(seconds / progress - seconds)} left" if progress and seconds else ""
+    return " · ".join(filter(None, [*pace(account), left, account["doing"]])) or None
 
 
 def _newest(items: list[dict[str, Any]]) -> str:
     if not items:
         return "none yet"
     return items[-1]["path"] + (f"  (newest of {len(items)})" if len(items) > 1 else "")
+
+
+@commands.command("stop")
+@command
+def stop_run(
+    run: RunName,
+    now: Annotated[bool, typer.Option("--now", help="By force at once, without a checkpoint.")] = False,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop a run: with a checkpoint where it heeds it, by force where not, within half a minute."""
+    from orchestrator.stop import stop_run as stop
+    from orchestrator.store.objects import open_objects
+    from orchestrator.store.reader import Run
+
+    objects = open_objects(store)
+    run_id = resolve_run(objects, run)
+    with output.working("waiting for a checkpoint"):
+        state = stop(objects, run_id, now)
+    saved = [step for step, _ in Run(objects, run_id).checkpoints()]
+    if as_json:
+        output.show_json({"id": run_id, "state": state, "checkpoint": saved[-1] if saved else None})
+        return
+    at = f"its last checkpoint is that of step {saved[-1]}" if saved else "it has no checkpoint yet"
+    output.say(f"run {run_id} is {state}; {at}")
+    output.next_steps(store, f"train --resume {run_id}")
 
 
 @commands.command("compare")

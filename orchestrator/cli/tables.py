@@ -210,7 +210,8 @@ def _last(row: dict[str, Any]) -> float | None:
 def _stage(row: dict[str, Any]) -> str:
     """How far a row of the ledger is, or how it ended."""
     if row["state"] == "RUNNING":
-        return f"running, {row['progress'] or 0:.0%}"
+        how = "running" if row.get("paused") is None else "paused"
+        return f"{how}, {row['progress'] or 0:.0%}"
     sick = row["verdict"] not in (None, "healthy", "unknown")
     return str(row["verdict"] if sick else row["reason"] or row["state"].lower())
 

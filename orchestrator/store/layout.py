@@ -20,6 +20,16 @@ def done_key(run_id: str) -> str:
     return f"{DONE}/{check_id(run_id)}.json"
 
 
+def wish_key(run_id: str) -> str:
+    """Where somebody asks a run to stop."""
+    return run_key(run_id, "stop.json")
+
+
+def driver_key(run_id: str) -> str:
+    """Where it says which process or job drives a run."""
+    return run_key(run_id, "driver.json")
+
+
 def attempt_key(run_id: str, attempt: int) -> str:
     return run_key(run_id, f"attempts/{attempt:04d}.json")
 

@@ -2,15 +2,17 @@
 
 import errno
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.errors import AlreadyExists, NotFound, StoreError
 from orchestrator.store.objects import Keys, Objects, clean_key, store_error
 
 TEMPORARY = ".tmp"  # half-written files live here: no reader and no glob for *.parquet meets one
+ABANDONED_AFTER = 86400.0  # seconds; then the writer of a half-written file was killed
 
 REMEDIES = {
     errno.ENOSPC: ("the disk is full", "free space there or choose another --store"),
@@ -35,6 +37,7 @@ class LocalObjects(Objects):
     def __init__(self, root: Path) -> None:
         super().__init__(f"file://{root}")
         self.root = root
+        self._tidied = False
 
     def create(self, key: str, data: bytes) -> None:
         def link(temporary: Path, path: Path) -> None:
@@ -98,6 +101,7 @@ class LocalObjects(Objects):
         temporary = self.root / TEMPORARY / uuid.uuid4().hex
         with self._explained(f"writing {key}"):
             temporary.parent.mkdir(parents=True, exist_ok=True)
+            self._tidy()
             try:
                 with temporary.open("xb") as file:
                     file.write(data)
@@ -106,6 +110,16 @@ class LocalObjects(Objects):
                 self._publish(temporary, path, publish)
             finally:
                 temporary.unlink(missing_ok=True)
+
+    def _tidy(self) -> None:
+        """Before the first write: give back the space of what killed writers left half-written."""
+        if self._tidied:
+            return
+        self._tidied = True
+        for left in (self.root / TEMPORARY).iterdir():
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > ABANDONED_AFTER:
+                    left.unlink()
 
     @staticmethod
     def _publish(temporary: Path, path: Path, publish: Callable[[Path, Path], None]) -> None:

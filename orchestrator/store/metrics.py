@@ -21,13 +21,13 @@ TYPES: dict[type, pa.DataType] = {float: pa.float64(), bool: pa.bool_(), str: pa
 
 
 class Rows:
-    """The rows of one attempt that are not written yet. Steps only grow; a metric keeps its type."""
+    """The rows of one attempt that are not written yet. Steps only grow, from `after` on; a metric keeps its type."""
 
-    def __init__(self, attempt: int) -> None:
+    def __init__(self, attempt: int, after: int = -1) -> None:
         self.attempt = attempt
         self._rows: list[dict[str, Any]] = []
         self._types: dict[str, type] = {}
-        self._written = -1  # the last step that is in a part
+        self._written = after  # the last step that is in a part
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -39,7 +39,7 @@ class Rows:
 
     @property
     def newest(self) -> int:
-        """The last step logged, -1 before the first."""
+        """The last step logged, `after` before the first."""
         return int(self._rows[-1]["step"]) if self._rows else self._written
 
     def add(self, step: int, row: Mapping[str, Scalar]) -> None:
@@ -94,20 +94,17 @@ def from_parquet(data: bytes) -> pa.Table:
     return pq.read_table(io.BytesIO(data))
 
 
-def merge(parts: Sequence[pa.Table]) -> pa.Table:
-    """The parts of one run as one curve: a later attempt wins from its first step; sorted by step.
+def merge(parts: Sequence[pa.Table], begun: Sequence[int]) -> pa.Table:
+    """The parts of one run as one curve by step. `begun` is where each attempt started (`attempts.starts`).
 
     A resumed attempt repeats the steps since its checkpoint, and one that was cut off may go on writing for a
-    while: neither leaves a doubled or foreign row.
+    while: what an earlier attempt says of steps beyond the start of a later one is left out.
     """
     table = unite([KEYS.empty_table(), *parts])
-    begins = table.group_by("attempt").aggregate([("step", "min")]).to_pylist()
     keep = pa.array([True] * len(table), pa.bool_())
-    for begin in begins:
-        overtaken = pc.and_(
-            pc.less(table["attempt"], begin["attempt"]), pc.greater_equal(table["step"], begin["step_min"])
-        )
-        keep = pc.and_(keep, pc.invert(overtaken))
+    for attempt, start in enumerate(begun, 1):
+        void = pc.and_(pc.less(table["attempt"], attempt), pc.greater(table["step"], start))
+        keep = pc.and_(keep, pc.invert(void))
     return table.filter(keep).sort_by("step")
 
 

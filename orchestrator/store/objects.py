@@ -99,8 +99,8 @@ class Objects(ABC):
     def require_conditional_writes(self) -> None:
         """Raise ConditionalWritesMissing unless of two creates of a probe object the second is refused."""
         key = f"{PROBES}/{uuid.uuid4().hex}"
+        self.create(key, b"first")
         try:
-            self.create(key, b"first")
             self.create(key, b"second")
         except AlreadyExists:
             return

@@ -5,7 +5,8 @@ import time
 import pyarrow as pa
 
 from orchestrator.errors import NotFound
-from orchestrator.store import checkpoints, documents
+from orchestrator.store import attempts, checkpoints, documents
+from orchestrator.store.attempts import Starts
 from orchestrator.store.documents import Document
 from orchestrator.store.ids import check_id
 from orchestrator.store.layout import live_key, run_key, sample_step
@@ -39,8 +40,8 @@ class Run:
         return self._read(live_key(self.id))
 
     def state(self) -> str:
-        """The state it was sealed with; else that of its heartbeat (`queued`, `running`, `interrupted`), or `lost`
-        when one that runs has not been heard of for a minute."""
+        """The state it was sealed with; else that of its heartbeat (`queued`, `running`, `interrupted`, `stopped`,
+        `preempted`), or `lost` when one that runs has not been heard of for a minute."""
         sealed = self.sealed()
         if sealed is not None:
             return str(sealed["state"])
@@ -50,7 +51,7 @@ class Run:
         return state_of(live)
 
     def metrics(self) -> pa.Table:
-        """All parts under one schema, by step; a later attempt wins from its first step. Raises NotFound."""
+        """All parts under one schema, by step; where attempts overlap the later one wins. Raises NotFound."""
         folder = run_key(self.id, "m")
         sealed = self.sealed()
         keys = (
@@ -60,7 +61,7 @@ class Run:
         missing = [key for key in keys if key not in parts]
         if missing:
             raise NotFound(f"run {self.id} in {self.objects.url} lacks metric parts: {', '.join(missing)}")
-        return merge([from_parquet(data) for data in parts.values()])
+        return merge([from_parquet(data) for data in parts.values()], self._begun(sealed))
 
     def samples(self) -> list[tuple[int, str]]:
         """(step, key) of every sample grid, by step."""
@@ -68,11 +69,19 @@ class Run:
 
     def checkpoints(self) -> list[tuple[int, int]]:
         """(step, attempt) of the finished checkpoints, oldest first."""
-        return checkpoints.committed(self.objects, self.id)
+        return checkpoints.committed(self.objects, self.id, self._begun(self.sealed()))
+
+    def best_checkpoint(self) -> tuple[int, int] | None:
+        """The checkpoint with the lowest FID; None where none was evaluated."""
+        return checkpoints.best(self.objects, self.id, self.checkpoints())
 
     def read_checkpoint(self, step: int | None = None) -> dict[str, bytes]:
         """The files of the newest finished checkpoint, or of that at `step`, verified. Raises NotFound."""
-        return checkpoints.read(self.objects, self.id, step)
+        return checkpoints.read(self.objects, self.id, self._begun(self.sealed()), step)
+
+    def _begun(self, sealed: Document | None) -> Starts:
+        """Where each attempt started; of a sealed run, those that were known to the one that sealed it."""
+        return attempts.starts(self.objects, self.id) if sealed is None else list(sealed["from"])
 
     def _read(self, key: str) -> Document | None:
         try:

@@ -7,25 +7,28 @@ consult a cache, or split a conditional write into a multipart upload, which ign
 import os
 import uuid
 from collections.abc import Iterator
-from functools import cache
 from threading import Lock
 from typing import Any, BinaryIO, cast
 
-import s3fs
-from aiobotocore.session import AioSession
 from botocore import exceptions as boto
-from botocore.handlers import add_expect_header
-from botocore.loaders import Loader, create_loader
-from fsspec.asyn import sync_wrapper
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from fsspec.spec import AbstractBufferedFile
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from orchestrator.errors import AlreadyExists, GanctlError, NotFound, StoreError
+from orchestrator.store.filesystem import FAILURES, FileSystem, file_system, response_of
 from orchestrator.store.objects import Keys, Objects, clean_key, store_error
 
 WRITER = "ganctl-writer"
 FIRST_USE = "first use"
 PAGE = 1000  # keys a listing request; S3 gives no more
 BLOCK = 8 * 2**20  # bytes fetched ahead of a sequential reader
+PART = 50 * 2**20  # bytes; objects of two parts and more are uploaded in parts, several at once
 DENIED = {
     "AccessDenied",
     "InvalidAccessKeyId",
@@ -36,59 +39,15 @@ DENIED = {
 }
 FULL = {"QuotaExceeded", "InsufficientStorage", "507"}
 
-# pyarrow's own S3 writer, in this process and in those it starts: RGW answers 411 to its streaming checksums.
-PLAIN_CHECKSUMS = {
-    "AWS_REQUEST_CHECKSUM_CALCULATION": "WHEN_REQUIRED",
-    "AWS_RESPONSE_CHECKSUM_VALIDATION": "WHEN_REQUIRED",
-}
-
 
 class Conflict(StoreError):
     """The server saw two conditional writes at once (HTTP 409) and decided for neither: try again."""
 
 
-@cache
-def service_models() -> Loader:
-    """botocore's description of S3: 60 ms of JSON, parsed once a process instead of once a client."""
-    return create_loader()
-
-
-class FileSystem(s3fs.S3FileSystem):  # type: ignore[misc]
-    """s3fs with what RGW and stalled servers need, set up anew wherever it is unpickled (Ray workers)."""
-
-    async def set_session(self, refresh: bool = False, kwargs: dict[str, Any] | None = None) -> Any:
-        """Connect. PUTs do not wait for `100 Continue`: no time-out would end that."""
-        before = self._s3
-        if before is None:
-            for name, value in PLAIN_CHECKSUMS.items():
-                os.environ.setdefault(name, value)
-            self.session = AioSession()
-            self.session.register_component("data_loader", service_models())
-        client = await super().set_session(refresh, kwargs or {})
-        if client is not before:
-            client.meta.events.unregister("before-call.s3", add_expect_header)
-        return client
-
-    connect = sync_wrapper(set_session)
-
-
-def file_system(attempts: int = 10) -> FileSystem:
-    """A file system that waits out an outage of 30 s; keys and endpoint from the environment; no caches."""
-    config = {
-        "connect_timeout": 2,
-        "read_timeout": 10,
-        "max_pool_connections": 32,
-        "retries": {"mode": "standard", "max_attempts": attempts},
-    }
-    system = FileSystem(config_kwargs=config, skip_instance_cache=True, use_listings_cache=False)
-    system.retries = min(attempts, system.retries)
-    return system
-
-
 class S3Objects(Objects):
     """See `Objects`.
 
-    The first use tries the bucket with little patience; outages after that are waited out.
+    The first use tries the bucket with little patience; outages after that are waited out (`FileSystem`).
     """
 
     def __init__(self, bucket: str, prefix: str) -> None:
@@ -116,7 +75,9 @@ class S3Objects(Objects):
                 raise
 
     def put(self, key: str, data: bytes) -> None:
-        self._do("pipe_file", key, data)
+        # Finishing a multipart upload whose acknowledgement was lost finds it gone (404) on some servers.
+        again = Retrying(retry=retry_if_exception_type(NotFound), stop=stop_after_attempt(3), reraise=True)
+        again(self._do, "pipe_file", key, data, chunksize=PART)
 
     def get(self, key: str) -> bytes:
         return bytes(self._do("cat_file", key, max_concurrency=1))
@@ -156,7 +117,11 @@ class S3Objects(Objects):
 
     def open(self, key: str, size: int | None = None) -> BinaryIO:
         """A seekable reader; the `size`, where it is known, spares a request. Raises NotFound."""
-        return cast(BinaryIO, self._do("open", key, "rb", block_size=BLOCK, size=size))
+        return cast(BinaryIO, Reader(self, key, self.size(key) if size is None else size))
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """The object's bytes from `start` up to `end`. Raises NotFound."""
+        return bytes(self._do("cat_file", key, start=start, end=end))
 
     def _key(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
@@ -177,16 +142,16 @@ class S3Objects(Objects):
         system = self.system()
         try:
             return dict(system.call_s3(operation, Bucket=self.bucket, **request))
-        except (OSError, boto.BotoCoreError) as error:
-            raise self._explain(error, subject) from error
+        except FAILURES as error:
+            raise self._explain(error, subject, system) from error
 
     def _do(self, method: str, key: str, *args: Any, **kwargs: Any) -> Any:
         """A method of the s3fs file system on the object's path."""
         system = self.system()
         try:
             return getattr(system, method)(f"{self.bucket}/{self._key(clean_key(key))}", *args, **kwargs)
-        except (OSError, boto.BotoCoreError) as error:
-            raise self._explain(error, key) from error
+        except FAILURES as error:
+            raise self._explain(error, key, system) from error
 
     def system(self) -> FileSystem:
         """The s3fs file system, once the bucket has answered."""
@@ -196,20 +161,34 @@ class S3Objects(Objects):
             return self._system
 
     def _connect(self) -> FileSystem:
+        system = file_system()
         try:
-            hasty = file_system(attempts=2)
-            hasty.call_s3("list_objects_v2", Bucket=self.bucket, Prefix=self._key(""), MaxKeys=1)
-            return file_system()
-        except (OSError, ValueError, boto.BotoCoreError) as error:
-            raise self._explain(error, FIRST_USE) from error
+            system.call_s3("list_objects_v2", Bucket=self.bucket, Prefix=self._key(""), MaxKeys=1)
+        except (*FAILURES, ValueError) as error:
+            raise self._explain(error, FIRST_USE, system) from error
+        return system
 
-    def _explain(self, error: Exception, subject: str) -> GanctlError:
-        return explain(error, self.url, self.bucket, subject)
+    def _explain(self, error: Exception, subject: str, system: FileSystem) -> GanctlError:
+        return explain(error, self.url, self.bucket, subject, system.silence)
 
 
-def explain(error: Exception, url: str, bucket: str, subject: str) -> GanctlError:
-    """What botocore or s3fs raised while it worked on `subject`, as one of the house's errors."""
-    response = getattr(error.__cause__ or error, "response", None) or {}
+class Reader(AbstractBufferedFile):  # type: ignore[misc]
+    """An object as a file that fetches ahead, with the store's patience and errors."""
+
+    def __init__(self, objects: S3Objects, key: str, size: int) -> None:
+        super().__init__(None, key, block_size=BLOCK, size=size)
+        self._objects = objects
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return self._objects.get_range(self.path, start, end)
+
+
+def explain(error: Exception, url: str, bucket: str, subject: str, silence: float) -> GanctlError:
+    """What botocore or s3fs raised while it worked on `subject`, as one of the house's errors.
+
+    `silence` is for how many seconds it was tried.
+    """
+    response = response_of(error)
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     code = str(response.get("Error", {}).get("Code", status or ""))
     if status == 412 or isinstance(error, FileExistsError):
@@ -221,10 +200,10 @@ def explain(error: Exception, url: str, bucket: str, subject: str) -> GanctlErro
         return store_error(url, f"bucket {bucket!r} does not exist on {endpoint()}", remedy)
     if status == 404 or isinstance(error, FileNotFoundError):
         return NotFound(f"store {url}: there is no {subject}")
-    return store_error(url, *diagnosis(error, code, subject))
+    return store_error(url, *diagnosis(error, code, subject, f" for {silence:.0f} s" if silence else ""))
 
 
-def diagnosis(error: Exception, code: str, subject: str) -> tuple[str, str]:
+def diagnosis(error: Exception, code: str, subject: str, tried: str) -> tuple[str, str]:
     """What went wrong, and the remedy."""
     keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
@@ -233,13 +212,11 @@ def diagnosis(error: Exception, code: str, subject: str) -> tuple[str, str]:
         return f"{endpoint()} refuses these credentials ({code})", f"check {keys} and what they may do there"
     if code in FULL:
         return f"the store is full or its quota used up ({code}, {subject})", "free space or raise the quota"
-    if not code and isinstance(error, boto.BotoCoreError | OSError | ValueError):
-        reason = " ".join(str(error).split())
-        return (
-            f"no answer from {endpoint()} ({reason})",
-            "check AWS_ENDPOINT_URL, the network, and that it runs",
-        )
-    return f"{endpoint()} answered {code} ({subject}: {error})", "see the server's log"
+    reason = " ".join(str(error).split())
+    if not code:
+        remedy = "check AWS_ENDPOINT_URL, the network, and that it runs"
+        return f"no answer from {endpoint()}{tried} ({reason})", remedy
+    return f"{endpoint()} answered {code}{tried} ({subject}: {reason})", "see the server's log"
 
 
 def endpoint() -> str:

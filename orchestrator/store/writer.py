@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import socket
 import time
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
-from orchestrator.errors import AlreadyExists, NotFound, StoreError
-from orchestrator.store import checkpoints, documents
+from orchestrator.errors import AlreadyExists, NotFound
+from orchestrator.store import attempts, checkpoints, documents
+from orchestrator.store.attempts import Starts, newest_attempt
 from orchestrator.store.documents import Document
-from orchestrator.store.layout import attempt_key, done_key, live_key, part_key, run_key, sample_key
+from orchestrator.store.layout import done_key, live_key, part_key, run_key, sample_key, wish_key
 from orchestrator.store.metrics import Rows, Scalar, to_parquet
 from orchestrator.store.objects import Objects
+from orchestrator.store.outbox import Direct, Write
+
+__all__ = ["RunWriter", "announce", "newest_attempt", "no_run"]
 
 # What live and sealed documents repeat of run.json, so that the catalogue reads one object a run.
 HEAD = ("id", "created", "name", "family", "sweep", "params")
@@ -25,22 +28,30 @@ class RunWriter:
     """Writes metrics, samples, checkpoints and the end of a run. Make one with `create` or `attach`.
 
     Rows wait in memory until `flush_seconds` have passed and the next step is logged, or until `flush`,
-    `checkpoint` or `seal`. Of the checkpoints the newest `keep_last` stay.
+    `checkpoint` or `seal`. Of the checkpoints the newest `keep_last` stay, and with `keep_best` the one with the best
+    FID. With an `Outbox` nothing but `seal` and `leave` waits for the store, and errors are raised by a later call.
+    Before each write it is asked whether a later attempt has begun: then Superseded is raised, and nothing written.
     """
 
     flush_seconds: float = 10.0
     keep_last: int = 2
+    keep_best: bool = False
 
-    def __init__(self, objects: Objects, head: Document, attempt: int, before: Document) -> None:
+    def __init__(
+        self, objects: Objects, head: Document, begun: Starts, before: Document, outbox: Direct
+    ) -> None:
         self.objects = objects
         self.run_id: str = head["id"]
-        self.attempt = attempt
+        self.attempt, self.start = len(begun), begun[-1]
+        self.wish = ""  # why somebody asks the run to stop, as far as the last heartbeat found out
+        self._begun, self._outbox = begun, outbox
         self._head = head
-        self._rows = Rows(attempt)
+        self._rows = Rows(self.attempt, after=self.start or -1)
         self._final: dict[str, Scalar] = dict(before.get("metrics", {}))
         self._reached = int(before.get("step", 0))
         self._flushed = time.monotonic()
         self._beaten = 0.0
+        self._beat: Document = {}
         self._parts = 0
         self._checkpoint = -1
 
@@ -53,11 +64,11 @@ class RunWriter:
         """
         whole = {"id": run_id, "created": time.time()} | dict(document) | {"id": run_id}
         objects.create(run_key(run_id, "run.json"), documents.encode(whole))
-        return cls._begin(objects, whole, 1, {})
+        return cls._begin(objects, whole, [0], {}, Direct())
 
     @classmethod
-    def attach(cls, objects: Objects, run_id: str) -> RunWriter:
-        """The next attempt of a run that was begun and not sealed; its number is taken create-once.
+    def attach(cls, objects: Objects, run_id: str, outbox: Direct | None = None) -> RunWriter:
+        """The next attempt of a run that was begun and not sealed; it goes on from checkpoint `start`.
 
         Raises NotFound where there is no such run, AlreadyExists where it is sealed.
         """
@@ -71,23 +82,25 @@ class RunWriter:
             )
         beats = objects.get_many([live_key(run_id)]).values()
         before = next(map(documents.decode, beats), {})
-        attempt = newest_attempt(objects, run_id) + 1
         while True:
-            try:
-                return cls._begin(objects, document, attempt, before)
-            except AlreadyExists:
-                attempt += 1
+            begun = attempts.starts(objects, run_id)
+            valid = checkpoints.committed(objects, run_id, begun)
+            start = valid[-1][0] if valid else 0
+            with contextlib.suppress(AlreadyExists):
+                return cls._begin(objects, document, [*begun, start], before, outbox or Direct())
 
     @classmethod
-    def _begin(cls, objects: Objects, document: Document, attempt: int, before: Document) -> RunWriter:
-        who = {"attempt": attempt, "time": time.time(), "host": socket.gethostname(), "pid": os.getpid()}
-        objects.create(attempt_key(document["id"], attempt), documents.encode(who))
-        writer = cls(objects, {name: document[name] for name in HEAD if name in document}, attempt, before)
+    def _begin(
+        cls, objects: Objects, document: Document, begun: Starts, before: Document, outbox: Direct
+    ) -> RunWriter:
+        attempts.begin(objects, document["id"], begun)
+        head = {name: document[name] for name in HEAD if name in document}
+        writer = cls(objects, head, begun, before, outbox)
         writer.heartbeat(force=True)
         return writer
 
     def log(self, step: int, row: Mapping[str, Scalar]) -> None:
-        """Add `row` to what is known of `step`. Steps only grow; a flushed step is closed.
+        """Add `row` to what is known of `step`. Steps only grow, from `start` on; a flushed step is closed.
 
         Raises ValueError for a step that is closed, a reserved name (`step`, `attempt`, `time`), or a
         metric that changes between number, text and bool.
@@ -96,22 +109,26 @@ class RunWriter:
         if due and step > self._rows.newest:  # rows still open to further metrics are not flushed
             self.flush()
         self._rows.add(step, row)
-        self._final.update(row)
+        self._final = self._final | dict(row)
 
     def flush(self) -> None:
         """Write the rows that wait, if any, as one part."""
         if len(self._rows):
-            key = part_key(self.run_id, self.attempt, *self._rows.span)
-            self.objects.create(key, to_parquet(self._rows.table()))
+            key, table = part_key(self.run_id, self.attempt, *self._rows.span), self._rows.table()
             self._rows.clear()
+            self._put(lambda: self.objects.create(key, to_parquet(table)))
             self._parts += 1
         self._flushed = time.monotonic()
 
     def sample(self, step: int, png: bytes) -> str:
         """Store a sample grid and return its key. The same image again is no error."""
         key = sample_key(self.run_id, step, hashlib.sha256(png).hexdigest()[:12])
-        with contextlib.suppress(AlreadyExists):
-            self.objects.create(key, png)
+
+        def write() -> None:
+            with contextlib.suppress(AlreadyExists):
+                self.objects.create(key, png)
+
+        self._put(write)
         return key
 
     def put_file(self, name: str, data: bytes) -> str:
@@ -120,58 +137,101 @@ class RunWriter:
         Raises AlreadyExists.
         """
         key = run_key(self.run_id, name)
-        self.objects.create(key, data)
+        self._put(lambda: self.objects.create(key, data))
         return key
 
-    def checkpoint(self, step: int, files: Mapping[str, bytes], keep: Collection[int] = ()) -> None:
+    def checkpoint(
+        self, step: int, files: Mapping[str, bytes], keep: Collection[int] = (), fid: float | None = None
+    ) -> None:
         """Flush, write the files, commit them, and delete older checkpoints but those at steps in `keep`.
 
-        What was logged up to here survives with the checkpoint, so log a step before its checkpoint.
+        What was logged up to here survives with the checkpoint, so log a step before its checkpoint. `fid` is the
+        figure of its networks, where they were evaluated.
         """
         if step <= self._checkpoint:
             raise ValueError(f"checkpoint {step} came after checkpoint {self._checkpoint}: steps only grow")
-        self.flush()
-        checkpoints.write(self.objects, self.run_id, step, self.attempt, files)
         self._checkpoint = step
-        checkpoints.prune(self.objects, self.run_id, self.attempt, self.keep_last, keep)
+        self.flush()
+        self._outbox.put(partial(self._write_checkpoint, step, files, keep, fid), large=True)
+
+    def _write_checkpoint(
+        self, step: int, files: Mapping[str, bytes], keep: Collection[int], fid: float | None
+    ) -> None:
+        self._require_newest()
+        marker = checkpoints.write(self.objects, self.run_id, step, self.attempt, files)
+        self._require_newest()
+        checkpoints.commit(self.objects, self.run_id, marker | {"fid": fid})
+        self._require_newest()
+        checkpoints.prune(self.objects, self.run_id, self._begun, self.keep_last, keep, self.keep_best)
 
     def heartbeat(self, force: bool = False, **fields: Any) -> None:
         """Say that the run is alive, with step, newest metrics and `fields`; at most once a second."""
         now = time.monotonic()
         if force or now - self._beaten >= 1.0:
             self._beaten = now
-            beat = self._account() | {"state": "running", "parts": self._parts} | fields
-            self.objects.put(live_key(self.run_id), documents.encode(beat))
+            self._beat = self._account() | {"state": "running", "parts": self._parts} | fields
+            self._outbox.latest(partial(self._write_beat, self._beat))
+
+    def refresh(self, **fields: Any) -> None:
+        """Repeat the last heartbeat as of now, with `fields`; from any thread."""
+        beat = self._beat | {"time": time.time()} | fields
+        with contextlib.suppress(RuntimeError):  # the outbox was closed meanwhile
+            self._outbox.latest(partial(self._write_beat, beat))
+
+    def drain(self) -> None:
+        """Wait until all of it is in the store."""
+        self._outbox.drain()
+
+    def _write_beat(self, beat: Document) -> None:
+        self._require_newest()
+        self.objects.put(live_key(self.run_id), documents.encode(beat))
+        with contextlib.suppress(NotFound):
+            self.wish = str(documents.decode(self.objects.get(wish_key(self.run_id)))["why"])
 
     def seal(self, state: str, document: Mapping[str, Any]) -> None:
         """End the run: flush, write sealed.json once, announce it, and take the heartbeat away.
 
         `metrics` of the document are laid over the last logged ones. Raises AlreadyExists when the run is
-        sealed and StoreError when a later attempt took the run over.
+        sealed and Superseded when a later attempt took the run over.
         """
         self.flush()
-        newest = newest_attempt(self.objects, self.run_id)
-        if newest > self.attempt:
-            raise StoreError(
-                f"run {self.run_id}: attempt {newest} has taken over; attempt {self.attempt} may not end it"
-            )
+        self._outbox.drain()
+        self._require_newest()
         parts = [key.rpartition("/")[2] for key in self.objects.list(run_key(self.run_id, "m"))]
         metrics = self._final | dict(document.get("metrics", {}))
-        end = self._account() | dict(document) | {"state": state, "parts": parts, "metrics": metrics}
+        end = self._account() | dict(document)
+        end |= {"state": state, "parts": parts, "from": self._begun, "metrics": metrics}
         self.objects.create(run_key(self.run_id, "sealed.json"), documents.encode(end))
+        self._outbox.close()
         self.objects.put(done_key(self.run_id), documents.encode({"id": self.run_id}))
         self.objects.delete(live_key(self.run_id))
+
+    def leave(self, state: str, **fields: Any) -> None:
+        """End this attempt and leave the run to the next one: write what waits, then say so in the heartbeat.
+
+        Raises StoreError, Superseded.
+        """
+        try:
+            self.flush()
+            self._outbox.drain()
+        finally:
+            self._outbox.close()
+            self._write_beat(self._account() | {"parts": self._parts} | fields | {"state": state})
+
+    def _put(self, write: Write) -> None:
+        def guarded() -> None:
+            self._require_newest()
+            write()
+
+        self._outbox.put(guarded)
+
+    def _require_newest(self) -> None:
+        attempts.require_newest(self.objects, self.run_id, self.attempt)
 
     def _account(self) -> Document:
         step = self._rows.newest if self._rows.newest >= 0 else self._reached
         progress = {"attempt": self.attempt, "time": time.time(), "step": step}
         return self._head | progress | {"metrics": self._final}
-
-
-def newest_attempt(objects: Objects, run_id: str) -> int:
-    """The highest attempt number taken, 0 where there is none."""
-    keys = objects.list(run_key(run_id, "attempts"))
-    return max((int(key.rpartition("/")[2].removesuffix(".json")) for key in keys), default=0)
 
 
 def no_run(objects: Objects, run_id: str) -> NotFound:

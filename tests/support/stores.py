@@ -89,7 +89,7 @@ def store_url(request: pytest.FixtureRequest) -> str:
 
 def fresh_bucket(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """Point the environment at `server`, make a bucket there, and return a prefix in it."""
-    from orchestrator.store.s3 import file_system
+    from orchestrator.store.filesystem import file_system
 
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)

@@ -1,0 +1,1 @@
+"""A Ray cluster of several hosts on one machine; see docs/cluster.md."""

@@ -1,0 +1,65 @@
+"""What a tick leaves in the store: its row, pictures, checkpoint and heartbeat. On rank 0."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gans.checkpoint import pack
+from gans.data.base import Dataset
+from gans.loop import Tick
+from gans.pictures import encode, picture_of
+from gans.training import PACE, State
+from orchestrator.experiment import Experiment
+from orchestrator.store.writer import RunWriter
+
+
+class Record:
+    """The record of one attempt, by way of `writer`. `figures` are the last evaluation, `changes` those so far."""
+
+    def __init__(self, writer: RunWriter, experiment: Experiment) -> None:
+        self.writer, self.experiment = writer, experiment
+        writer.keep_last = experiment.train.keep_checkpoints
+        writer.keep_best = experiment.train.keep_best
+        self.figures: dict[str, float] = {}
+        self.changes: list[dict[str, Any]] = []
+        self._logged = writer.start or -1
+
+    def resume(self, state: State) -> None:
+        """The run goes on from `state`, whose row and changes are in the store."""
+        self.changes = list(state["course"]["changes"])
+
+    def tick(self, tick: Tick, held_out: Dataset, state: State | None) -> None:
+        """Record `tick`, with a checkpoint where there is a `state`. Raises StoreError, Superseded."""
+        if tick.evaluation:
+            self.figures = tick.evaluation
+        if tick.step > self._logged:  # an end that was ordered repeats the tick it was ordered at
+            self._logged = tick.step
+            row: dict[str, Any] = {k: v for k, v in tick.metrics.items() if math.isfinite(v)}
+            row |= {"images": float(tick.images), "seconds": tick.seconds, "verdict": tick.verdict.kind}
+            if turned := tick.changes[len(self.changes) :]:
+                row["change"] = "; ".join(change["why"] for change in turned)
+            self.changes = list(tick.changes)
+            self.writer.log(tick.step, row | (tick.evaluation or {}))
+        if tick.samples is not None:
+            self._picture(tick, held_out)
+        if state is not None:
+            self.checkpoint(tick, state)
+        self.writer.heartbeat(force=tick.ended is not None, **self.beat(tick))
+
+    def checkpoint(self, tick: Tick, state: State) -> None:
+        """Have `state` written as the checkpoint of this tick."""
+        self.writer.checkpoint(tick.step, pack(state), fid=(tick.evaluation or {}).get("fid"))
+
+    def beat(self, tick: Tick) -> dict[str, Any]:
+        """What a heartbeat says besides step and metrics."""
+        pace = {name: tick.metrics[name] for name in PACE if name in tick.metrics}
+        told = {"progress": tick.progress, "verdict": tick.verdict.kind, "seconds": tick.seconds}
+        return told | pace | {"figures": self.figures, "changes": self.changes}
+
+    def _picture(self, tick: Tick, held_out: Dataset) -> None:
+        assert tick.samples is not None
+        real = held_out.fetch(held_out.order(0, 0)[:1000])[self.experiment.gan.imitates]
+        image = picture_of(self.experiment.gan, *tick.samples, real)
+        meta = {"run": self.writer.run_id, "step": str(tick.step), "seed": str(self.experiment.seed)}
+        self.writer.sample(tick.step, encode(image, meta))
