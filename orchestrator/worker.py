@@ -104,7 +104,7 @@ class Rank:
         self.experiment: Experiment = parse(Run(objects, run_id).document()["experiment"])
         self.steered, self.pack, self.notice = steered, pack, notice
         self.scene = scene or Scene(objects)
-        self.writer = RunWriter.attach(objects, run_id, Outbox()) if sync.rank == 0 else None
+        self.writer = RunWriter.attach(objects, run_id, Outbox(), sync.world) if sync.rank == 0 else None
         self.record = Record(self.writer, self.experiment) if self.writer is not None else None
         self.watch: Watch | None = None
         self.superseded: Superseded | None = None

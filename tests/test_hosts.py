@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from infra.local.cluster import Cluster, ClusterError
+from orchestrator.experiment import Experiment
 from orchestrator.launch import Job, submit
 from orchestrator.recipes import load
 from orchestrator.store.objects import open_objects
@@ -38,8 +39,8 @@ LOG = logging.getLogger(__name__)  # --log-cli-level=INFO shows what docs/cluste
 CLOCKS = {"attempt", "time", "seconds", "images_per_second", "data_wait", "sync_wait", "cpu_use"}
 
 
-def begin(cluster: Cluster) -> tuple[Job, Run]:
-    job = submit(EXPERIMENT, cluster.store, cluster.head)
+def begin(cluster: Cluster, experiment: Experiment = EXPERIMENT) -> tuple[Job, Run]:
+    job = submit(experiment, cluster.store, cluster.head)
     return job, Run(open_objects(cluster.store), job.run_id)
 
 
@@ -95,6 +96,26 @@ def test_a_run_outlives_the_host_of_rank_0(event: str, spare: bool, hosts: Clust
     assert {number for step, number in run.checkpoints() if step > begun} == {2}
     assert figures(run) == figures(undisturbed)
     assert weights(run) == weights(undisturbed)
+
+
+def test_an_elastic_run_goes_on_with_the_workers_that_are_left(hosts: Cluster) -> None:
+    """Whether it grows again before it ends is up to Ray Train; that no step is lost or doubled is up to us."""
+    whole(hosts)
+    hosts.kill("host3")
+    until(lambda: view(hosts, "host3") == "dead", 30)
+    elastic = EXPERIMENT.override(
+        {"scale.workers": 1, "scale.max_workers": 2, "train.steps": 5 * STEPS, "train.checkpoint_every": 20}
+    )
+    job, run = begin(hosts, elastic)
+    until(lambda: bool(run.checkpoints()), 120)
+    assert attempt(run, 1)["workers"] == 2
+    hosts.kill(attempt(run, 1)["host"])
+    until(lambda: steps_in(run, 2), GOES_ON_S)
+    assert attempt(run, 2)["workers"] == 1
+    hosts.add()
+    assert job.wait().step == 5 * STEPS
+    LOG.info("workers by attempt: %s", [attempt(run, n)["workers"] for n in (1, 2, 3) if attempt(run, n)])
+    assert run.metrics()["step"].to_pylist() == list(range(EVERY, 5 * STEPS + 1, EVERY))
 
 
 def test_a_cluster_is_brought_up_once_and_says_what_it_lacks(hosts: Cluster) -> None:

@@ -1,8 +1,9 @@
 """Who may write a run: one attempt at a time.
 
-`attempts/<n>.json`, created once, names attempt n, its host and process, and the step of the checkpoint that it goes
-on from. From then on whatever an earlier attempt says of later steps is void, so that a machine which was cut off and
-goes on writing is not seen. Numbers are consecutive: attempt n is over as soon as n + 1 exists.
+`attempts/<n>.json`, created once, names attempt n, its first rank's host and process, how many ranks it has, and the
+step of the checkpoint that it goes on from. From then on whatever an earlier attempt says of later steps is void, so
+that a machine which was cut off and goes on writing is not seen. Numbers are consecutive: attempt n is over as soon as
+n + 1 exists.
 """
 
 from __future__ import annotations
@@ -39,11 +40,13 @@ def counts(step: int, attempt: int, begun: Sequence[int]) -> bool:
     return all(step <= start for start in begun[attempt:])
 
 
-def begin(objects: Objects, run_id: str, begun: Sequence[int]) -> None:
+def begin(objects: Objects, run_id: str, begun: Sequence[int], workers: int) -> None:
     """Take the number of the last attempt of `begun`. Raises AlreadyExists where another process was faster."""
     number = len(begun)
     who = {"attempt": number, "from": begun[-1], "host": socket.gethostname(), "pid": os.getpid()}
-    objects.create(attempt_key(run_id, number), documents.encode(who | {"time": time.time()}))
+    objects.create(
+        attempt_key(run_id, number), documents.encode(who | {"workers": workers, "time": time.time()})
+    )
 
 
 def require_newest(objects: Objects, run_id: str, attempt: int) -> None:

@@ -64,11 +64,14 @@ class RunWriter:
         """
         whole = {"id": run_id, "created": time.time()} | dict(document) | {"id": run_id}
         objects.create(run_key(run_id, "run.json"), documents.encode(whole))
-        return cls._begin(objects, whole, [0], {}, Direct())
+        return cls._begin(objects, whole, [0], {}, Direct(), 1)
 
     @classmethod
-    def attach(cls, objects: Objects, run_id: str, outbox: Direct | None = None) -> RunWriter:
-        """The next attempt of a run that was begun and not sealed; it goes on from checkpoint `start`.
+    def attach(
+        cls, objects: Objects, run_id: str, outbox: Direct | None = None, workers: int = 1
+    ) -> RunWriter:
+        """The next attempt, of so many `workers`, of a run that was begun and not sealed; it goes on from checkpoint
+        `start`.
 
         Raises NotFound where there is no such run, AlreadyExists where it is sealed.
         """
@@ -87,13 +90,19 @@ class RunWriter:
             valid = checkpoints.committed(objects, run_id, begun)
             start = valid[-1][0] if valid else 0
             with contextlib.suppress(AlreadyExists):
-                return cls._begin(objects, document, [*begun, start], before, outbox or Direct())
+                return cls._begin(objects, document, [*begun, start], before, outbox or Direct(), workers)
 
     @classmethod
     def _begin(
-        cls, objects: Objects, document: Document, begun: Starts, before: Document, outbox: Direct
+        cls,
+        objects: Objects,
+        document: Document,
+        begun: Starts,
+        before: Document,
+        outbox: Direct,
+        workers: int,
     ) -> RunWriter:
-        attempts.begin(objects, document["id"], begun)
+        attempts.begin(objects, document["id"], begun, workers)
         head = {name: document[name] for name in HEAD if name in document}
         writer = cls(objects, head, begun, before, outbox)
         writer.heartbeat(force=True)
