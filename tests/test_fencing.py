@@ -148,7 +148,7 @@ def test_a_run_sealed_just_while_another_attempt_began_is_read_as_it_was_sealed(
     train(first, range(10, 50, 10))
     checkpoints_before = Run(objects, run_id).checkpoints()
     train(first, range(50, 70, 10))
-    attempts.begin(objects, run_id, [0, 0, 40])
+    attempts.begin(objects, run_id, [0, 0, 40], workers=1)
     first.seal("completed", {})
     assert checkpoints_before[-1] == (40, 2)
     assert Run(objects, run_id).checkpoints()[-1] == (60, 2)

@@ -75,6 +75,15 @@ def test_a_rank_that_has_notice_leaves_with_a_checkpoint_of_that_very_step(file_
     assert heard == [10, 20, 30]
 
 
+@pytest.fixture
+def nobodys_sigterm() -> Iterator[None]:
+    """SIGTERM as in a new process: Ray, started in this one by another test, keeps its handler."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("nobodys_sigterm")
 def test_a_second_sigterm_and_other_peoples_handlers_are_left_alone() -> None:
     heard = threading.Event()
     with terminated(heard.set):
