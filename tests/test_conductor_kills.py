@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from orchestrator.sweep.conductor import Conductor
 from orchestrator.sweep.ledger import open_ledger
 from orchestrator.sweep.messages import Beat
 from orchestrator.sweep.plan import Plan
+from orchestrator.sweep.stopping import MEDIAN_TRIALS
 from tests.support.simulation import (
     LR_SPACE,
     Clock,
+    Curve,
     Killed,
     World,
     abandon,
@@ -132,26 +135,100 @@ def test_deaths_of_the_driver_are_no_tries_of_its_trials(tmp_path: Path) -> None
         assert conductor.over
 
 
+def test_what_pauses_when_the_driver_dies_still_does_afterwards_and_goes_on_in_its_run(
+    tmp_path: Path,
+) -> None:
+    plan = Plan(trials=20, sampler="random")
+    ledger = opened(tmp_path, plan)
+    conductor = Conductor(ledger, LR_SPACE, plan)
+    for _ in range(4):
+        conductor.next()
+    for number, fid in enumerate((1.0, 3.0, 2.0, 4.0)):
+        conductor.hear(Beat(number, step=10, seconds=5.0, figures={"fid": fid}))
+    conductor.hear(Beat(1, "paused", step=10, seconds=6.0))  # the others had no time to say so
+    runs = [row["run_id"] for row in ledger.table()]
+    abandon(ledger)
+    with opened(tmp_path, plan) as ledger:
+        assert ledger.paused == (1, 2, 3)
+        conductor = Conductor(ledger, LR_SPACE, plan)
+        given = [conductor.next() for _ in range(3)]
+        assert [g.number for g in given if g] == [4, 5, 6]  # the first again, and two new ones
+        for number, fid in ((5, 5.0), (6, 6.0)):
+            conductor.hear(Beat(number, step=10, figures={"fid": fid}))
+        again = conductor.next()
+        assert again is not None
+        assert (again.number, again.run_id) == (2, runs[2])  # the second of six
+        conductor.hear(Beat(2, step=20, seconds=2.0, figures={"fid": 1.0}))
+        assert ledger.table()[2]["device_seconds"] == 7.0
+        assert ledger.paused == (1, 3)
+
+
+def test_a_trial_whose_process_dies_while_it_is_to_pause_pauses(tmp_path: Path) -> None:
+    plan = Plan(trials=20, sampler="random")
+    with opened(tmp_path, plan) as ledger:
+        conductor = Conductor(ledger, LR_SPACE, plan)
+        for number in range(2):
+            conductor.next()
+            conductor.hear(Beat(number, step=10, figures={"fid": 1.0 + number}))
+        conductor.lost(1, "killed")
+        assert (conductor.running, ledger.paused) == ((0,), (1,))
+        assert ledger.table()[1]["tries"] == 1
+
+
+@pytest.mark.parametrize("changes", [{}, {"objectives": ("fid", "coverage")}], ids=str)
+def test_a_driver_killed_at_any_write_of_a_sweep_whose_trials_pause_and_go_on_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    plan = Plan.model_validate({"trials": 7, "sampler": "random", "reduction": 2, **changes})
+    for writes in range(1000):
+        path, world = tmp_path / str(writes), World(curve=worse_and_worse(), every=20, steps=80, slots=2)
+        died = hurt(path, plan, world, writes, monkeypatch)
+        rows = carried_on(path, plan, world)
+        exact(rows, world, 7)
+        assert all(row["paused"] is None for row in rows)
+        if not died:
+            break
+    assert writes > 100
+    assert any(run.pauses and run.pauses[0] < run.step for run in world.runs.values())
+
+
+def worse_and_worse() -> Curve:
+    """Each run is worse than those begun before, so that those that paused may go on."""
+    begun: list[Mapping[str, Any]] = []
+
+    def curve(params: Mapping[str, Any], step: int) -> tuple[dict[str, float], str]:
+        if params not in begun:
+            begun.append(params)
+        fid = 1.0 + begun.index(params) + 1.0 / step
+        return {"fid": fid, "coverage": 1.0 / fid}, "running"
+
+    return curve
+
+
 def test_a_stop_decided_before_a_kill_is_carried_out_after_it(tmp_path: Path) -> None:
-    plan, clock = Plan(trials=4, sampler="random"), Clock()
+    plan, clock = Plan(trials=9, sampler="random", stop="median"), Clock()
     ledger = opened(tmp_path, plan)
     conductor = Conductor(ledger, LR_SPACE, plan, clock=clock)
+    for number in range(MEDIAN_TRIALS):
+        conductor.next()
+        conductor.hear(Beat(number, step=10, figures={"fid": 2.0}))
+        conductor.hear(Beat(number, "complete", step=90, figures={"fid": 1.0}))
     orders = []
-    for fid in (1.0, 2.0, 3.0, 4.0):
+    for fid in (1.0, 3.0):
         given = conductor.next()
         assert given is not None
         orders.append(conductor.hear(Beat(given.number, step=10, figures={"fid": fid}, run_id=f"run-{fid}")))
-    assert [order.do for order in orders] == ["go on", "go on", "stop", "stop"]
+    assert [order.do for order in orders] == ["go on", "stop"]
     abandon(ledger)
     with opened(tmp_path, plan) as ledger:
         conductor = Conductor(ledger, LR_SPACE, plan, clock=clock)
-        retries = [conductor.next() for _ in range(4)]
+        retries = [conductor.next() for _ in range(2)]
         again = [conductor.hear(Beat(given.number, step=15)) for given in retries if given]
-        assert [order.do for order in again] == ["go on", "go on", "stop", "stop"]
-        assert again[2].reason == orders[2].reason
-        conductor.hear(Beat(6, "pruned"))
-        (row,) = [row for row in ledger.table() if row["number"] == 6]
-    assert (row["state"], row["rung"], row["reason"]) == ("PRUNED", 0, orders[2].reason)
+        assert [order.do for order in again] == ["go on", "stop"]
+        assert again[1].reason == orders[1].reason
+        conductor.hear(Beat(7, "pruned"))
+        (row,) = [row for row in ledger.table() if row["number"] == 7]
+    assert (row["state"], row["rung"], row["reason"]) == ("PRUNED", 0, orders[1].reason)
 
 
 def test_a_whole_sweep_with_two_objectives_lives_in_a_database_too(tmp_path: Path) -> None:

@@ -129,6 +129,49 @@ def test_in_a_pack_a_trial_that_ends_makes_room_for_the_next(objects: Objects) -
     assert sum(beats[-1].seconds * beats[-1].devices for beats in driver.heard.values()) > 0
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_trial_that_paused_comes_to_what_it_comes_to_undisturbed(objects: Objects, packed: bool) -> None:
+    params, others = {"gan.lr_ratio": 2.0}, [Assignment(9, {"gan.lr_ratio": 1.0})] if packed else []
+    experiment = small(train__checkpoint_every=0)
+    undisturbed = Driver()
+    host(objects, undisturbed, experiment).run([Assignment(0, params), *others], packed)
+    driver = Driver(lambda beat: [(0, Order("pause"))] if beat.number == 0 and beat.figures else [])
+    host(objects, driver, experiment).run([Assignment(0, params), *others], packed)
+    paused = driver.heard[0][-1]
+    assert (paused.state, paused.step, paused.progress, paused.figures) == ("paused", 10, 0.5, {})
+    run = Run(objects, paused.run_id or "")
+    assert (run.state(), run.checkpoints()) == ("paused", [(10, 1)])
+    if packed:
+        assert driver.heard[9][-1].state == "complete"
+    again = Driver()
+    host(objects, again, experiment).run([Assignment(0, params, run.id), *others], packed)
+    assert again.heard[0][-1].state == "complete"
+    assert again.heard[0][-1].figures == pytest.approx(undisturbed.heard[0][-1].figures, rel=1e-3, abs=1e-3)
+    assert run.metrics()["step"].to_pylist() == [5, 10, 15, 20]
+    assert run.metrics()["attempt"].to_pylist() == [1, 1, 2, 2]
+
+
+def test_in_a_pack_a_trial_that_pauses_makes_room_for_one_that_paused_before(objects: Objects) -> None:
+    def answer(beat: Beat) -> Answers:
+        if beat.number == 0 and beat.state == "running" and beat.step == 10:
+            return [(0, Order("pause"))]
+        if beat.state == "paused":
+            return [Assignment(2, {"gan.lr_ratio": 3.0})]
+        if beat.number == 2 and beat.state == "complete":
+            return [Assignment(0, {"gan.lr_ratio": 1.0}, run_id=driver.heard[0][0].run_id)]
+        return []
+
+    driver = Driver(answer)
+    given = [Assignment(0, {"gan.lr_ratio": 1.0}), Assignment(1, {"gan.lr_ratio": 2.0})]
+    host(objects, driver).run(given, packed=True)
+    assert {number: beats[-1].state for number, beats in driver.heard.items()} == dict.fromkeys(
+        range(3), "complete"
+    )
+    assert len(objects.folders("runs")) == 3
+    seconds = [beat.seconds for beat in driver.heard[0]]
+    assert seconds != sorted(seconds)  # it began anew
+
+
 def test_a_packed_trial_comes_to_what_it_comes_to_alone(objects: Objects) -> None:
     alone, packed = Driver(), Driver()
     given = [Assignment(n, {"gan.lr_ratio": float(n + 1)}) for n in range(2)]
@@ -193,7 +236,7 @@ def test_a_run_that_was_cut_off_is_taken_up_where_it_was(
     host(objects, driver).run([Assignment(1, {}, run_id=run_id)], packed=False)
     assert driver.heard[1][-1].state == "complete"
     assert objects.folders("runs") == [run_id]
-    assert Run(objects, run_id).metrics()["attempt"].to_pylist()[-1] == 2
+    assert (Run(objects, run_id).sealed() or {})["attempt"] == 2
 
 
 def _cut(*_: Any) -> None:

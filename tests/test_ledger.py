@@ -231,3 +231,27 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(url: str
 def test_no_ledger_is_pickled(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger, pytest.raises(TypeError, match="never pickled"):
         pickle.dumps(ledger)
+
+
+def test_a_trial_that_pauses_still_does_when_the_ledger_is_opened_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        for step in (1, 2):
+            number, _ = ledger.ask(SPACE)
+            ledger.report(number, step, 3.0)
+            ledger.pause(number, rung=0)
+        ledger.park(0, HEALTHY)
+        assert (ledger.running, ledger.paused) == ((1,), (0,))
+    with opened(tmp_path) as ledger:
+        assert (ledger.running, ledger.paused) == ((), (0, 1))
+        assert [(row["state"], row["paused"], row["counts"]) for row in ledger.table()] == [
+            ("RUNNING", 0, True)
+        ] * 2
+        ledger.go_on(1, 0)
+        assert (ledger.running, ledger.paused) == ((1,), (0,))
+        ledger.prune(0, HEALTHY, "asha", rung=0)
+        assert ledger.paused == ()
+    with opened(tmp_path) as ledger:
+        assert states(ledger) == ["PRUNED", "FAIL", "WAITING"]  # what went on was cut off, and is asked again
+        assert not any(row["paused"] for row in ledger.table())
+        assert ledger.ask(SPACE)[0] == 2
+        assert ledger.attributes(2)["passed"] == 1

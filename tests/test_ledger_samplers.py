@@ -98,3 +98,22 @@ def test_every_sampler_takes_collapses_and_early_stops_without_a_warning(
             else:
                 ledger.prune(number, HEALTHY if i % 3 else COLLAPSE, "stopped")
         assert states(ledger) == [*["PRUNED", "PRUNED", "COMPLETE"] * 4, "PRUNED", "PRUNED"]
+
+
+@pytest.mark.parametrize("directions", [["minimize"], ["minimize", "maximize"]], ids=len)
+def test_a_sampler_takes_what_pauses_for_what_was_stopped_there(
+    tmp_path: Path, directions: list[Direction]
+) -> None:
+    draws = []
+    for pauses in (False, True):
+        with open_ledger(tmp_path / f"{pauses}", "s", directions, seed=0) as ledger:
+            for i in range(14):  # past the random start
+                number, _ = ledger.ask(SPACE)
+                ledger.report(number, 1 + i % 3, [float(i), 1.0][: len(directions)], scalar=float(i))
+                if pauses:
+                    ledger.pause(number, rung=0)
+                    ledger.park(number)
+                else:
+                    ledger.prune(number, HEALTHY, "stopped")
+            draws.append([ledger.ask(SPACE)[1] for _ in range(3)])
+    assert draws[0] == draws[1]

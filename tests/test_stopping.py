@@ -1,4 +1,4 @@
-"""Trials that do badly at a rung are stopped, with one objective and with two, and nobody else is."""
+"""Trials that do badly at a rung wait there, or end, with one objective and with two, and nobody else does."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from orchestrator.sweep.conductor import Conductor
 from orchestrator.sweep.messages import Beat
 from orchestrator.sweep.plan import Plan
+from orchestrator.sweep.stopping import Halving
 from tests.support.simulation import COLLAPSE, LR_SPACE, World, bowl, opened, quick_journal, sweep
 
 __all__ = ["quick_journal"]
@@ -73,10 +74,10 @@ def test_a_stopped_trial_says_at_which_rung_and_against_how_many(tmp_path: Path)
         assert row["values"] == [row["rungs"][step]]
 
 
-def test_a_rung_stops_nobody_before_it_has_seen_three(tmp_path: Path) -> None:
-    told = [(10, {"fid": fid}) for fid in (1.0, 5.0, 2.0, 0.5, 3.0, 0.4)]
-    # The third is not the best of three, the fourth is the best of four, the sixth among the best two of six.
-    assert orders(tmp_path, Plan(), told) == ["go on", "go on", "stop", "go on", "stop", "go on"]
+def test_of_those_that_reached_a_rung_a_third_goes_on_and_one_at_least(tmp_path: Path) -> None:
+    told = [(10, {"fid": fid}) for fid in (1.0, 5.0, 2.0, 0.5, 3.0, 0.6)]
+    # The fourth is the best of four, the sixth the second best of six.
+    assert orders(tmp_path, Plan(), told) == ["go on", "pause", "pause", "go on", "pause", "go on"]
 
 
 def test_with_two_objectives_halving_fid_is_worth_doubling_coverage(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_with_two_objectives_halving_fid_is_worth_doubling_coverage(tmp_path: Pa
     told = [(10, {"fid": 8.0, "coverage": c}) for c in (0.1, 0.1)]
     assert orders(tmp_path / "a", plan, [*told, (10, {"fid": 4.0, "coverage": 0.1})])[-1] == "go on"
     assert orders(tmp_path / "b", plan, [*told, (10, {"fid": 8.0, "coverage": 0.2})])[-1] == "go on"
-    assert orders(tmp_path / "c", plan, [*told, (10, {"fid": 2.0, "coverage": 0.01})])[-1] == "stop"
+    assert orders(tmp_path / "c", plan, [*told, (10, {"fid": 2.0, "coverage": 0.01})])[-1] == "pause"
 
 
 def test_between_rungs_nobody_is_stopped(tmp_path: Path) -> None:
@@ -98,9 +99,8 @@ def test_between_rungs_nobody_is_stopped(tmp_path: Path) -> None:
             conductor.hear(Beat(given.number, step=step, figures=figures))
         said = [conductor.hear(Beat(0, step=step, figures={"fid": 99.0})).do for step in (20, 29)]
         assert said == ["go on"] * 2
-        for number, fid in ((1, 1.0), (2, 2.0)):
-            conductor.hear(Beat(number, step=30, figures={"fid": fid}))
-        assert conductor.hear(Beat(0, step=30, figures={"fid": 99.0})).do == "stop"
+        conductor.hear(Beat(1, step=30, figures={"fid": 1.0}))
+        assert conductor.hear(Beat(0, step=30, figures={"fid": 99.0})).do == "pause"
 
 
 def test_a_collapse_before_the_first_evaluation_moves_no_rung(tmp_path: Path) -> None:
@@ -110,11 +110,12 @@ def test_a_collapse_before_the_first_evaluation_moves_no_rung(tmp_path: Path) ->
         for _ in range(5):
             conductor.next()
         for number in range(3):
-            assert conductor.hear(Beat(number, step=10, figures={"fid": 1.0})).do == "go on"
+            assert conductor.hear(Beat(number, step=10, figures={"fid": 3.0 - number})).do == "go on"
         conductor.hear(Beat(3, "collapsed", step=4, figures={"fid": 0.5}, verdict=COLLAPSE))
         for number in range(3):
             assert conductor.hear(Beat(number, step=20, figures={"fid": 1.0 + number})).do == "go on"
-        assert conductor.hear(Beat(4, step=10, figures={"fid": 2.0})).reason.endswith("1/3 of 4 at step 10")
+        assert conductor.hear(Beat(4, step=10, figures={"fid": 2.0})).do == "pause"
+        assert ledger.table()[4]["paused"] == 0
 
 
 def test_the_median_rule_stops_the_worse_half_once_enough_have_completed(tmp_path: Path) -> None:
@@ -168,8 +169,9 @@ def test_replicates_are_not_stopped_and_raise_no_bar(tmp_path: Path) -> None:
         conductor.hear(Beat(replicate.number, "complete", step=90, figures={"fid": 0.5}))
         fresh = conductor.next()
         assert fresh is not None
-        order = conductor.hear(Beat(fresh.number, step=10, figures={"fid": 2.0}))
-        assert order.reason == "asha: not in the best 1/3 of 4 at step 10"
+        assert conductor.hear(Beat(fresh.number, step=10, figures={"fid": 2.0})).do == "pause"
+        why = Halving(ledger, plan).why(ledger.frozen(fresh.number))
+    assert why == "asha: not in the best 1/3 of 4 at step 10"
 
 
 def test_a_trial_begun_again_after_a_kill_does_not_compete_with_itself(tmp_path: Path) -> None:
@@ -185,5 +187,6 @@ def test_a_trial_begun_again_after_a_kill_does_not_compete_with_itself(tmp_path:
             conductor.next()
         fresh = conductor.next()
         assert fresh is not None
-        order = conductor.hear(Beat(fresh.number, step=10, figures={"fid": 2.0}))
-        assert order.reason == "asha: not in the best 1/3 of 4 at step 10"
+        assert conductor.hear(Beat(fresh.number, step=10, figures={"fid": 2.0})).do == "pause"
+        why = Halving(ledger, plan).why(ledger.frozen(fresh.number))
+    assert why == "asha: not in the best 1/3 of 4 at step 10"

@@ -39,11 +39,16 @@ def opened(folder: Path, plan: Plan) -> Ledger:
 
 def swept(folder: Path, plan: Plan, size: int = 1) -> list[dict[str, Any]]:
     """The ledger's table after a sweep whose trials end as `ENDS` has it, in hosts of `size`."""
+    from orchestrator.sweep.desk import open_desk
+
+    with open_desk() as desk:
+        return swept_with(desk, folder, plan, size)
+
+
+def swept_with(desk: Any, folder: Path, plan: Plan, size: int) -> list[dict[str, Any]]:
     from ray import tune
 
-    from orchestrator.sweep.desk import open_desk, orders_of
-
-    desk = open_desk()
+    from orchestrator.sweep.desk import orders_of
 
     def host(config: dict[str, Any]) -> None:
         """A host that does not train: every trial beats twice, and does as it is told."""
@@ -61,8 +66,8 @@ def swept(folder: Path, plan: Plan, size: int = 1) -> list[dict[str, Any]]:
             if given.number == 6:
                 raise RuntimeError("as asked")
             end = replace(beat, state="complete", step=40, progress=1.0, figures={"fid": 1.0 + given.number})
-            if orders[given.number].do == "stop":
-                end = replace(beat, state="pruned")
+            if orders[given.number].do in ("stop", "pause"):
+                end = replace(beat, state={"stop": "pruned", "pause": "paused"}[orders[given.number].do])
             answers = tell([replace(end, **ENDS.get(given.number, {}))])
             waiting += [answer for answer in answers if isinstance(answer, Assignment)]
 

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator import evidence
 
@@ -22,6 +22,15 @@ HOPELESS = 10
 #: Attributes that say how a trial ended, which the one begun again in its place does not inherit.
 ENDS = ("reason", "why", "verdict", "evidence", "remedy", "verdict_document", "rung", "retry_of")
 
+#: Where a trial keeps the rung that it pauses at, which is None once it goes on, and how many rungs it was let past.
+PAUSED, PASSED = "paused", "passed"
+
+#: Where the study keeps by how much a trial breaks the constraint that samplers are told of.
+CONSTRAINT = "constraints:health"
+
+#: How the system attributes begin that a trial keeps when it is begun again: what a population remembers of it.
+MEMORY = "member:"
+
 _TOLD = ("run_id", "reason", "rung", "seed", "replicate_of", "retry_of", "last")
 
 
@@ -33,6 +42,16 @@ def ran(trial: FrozenTrial) -> bool:
 def counts(trial: FrozenTrial) -> bool:
     """Whether the trial counts among those asked for: what was cut off does not, its retry does."""
     return ran(trial) and trial.user_attrs.get("reason") != INTERRUPTED
+
+
+def paused(trial: FrozenTrial) -> int | None:
+    """The rung at which the trial waits to be taken up again. None: it does not."""
+    return trial.user_attrs.get(PAUSED) if trial.state == TrialState.RUNNING else None
+
+
+def completed(trials: Iterable[FrozenTrial]) -> bool:
+    """Whether one of this sweep's has completed."""
+    return any(trial.state == TrialState.COMPLETE and ran(trial) for trial in trials)
 
 
 def spent(trial: FrozenTrial) -> float:
@@ -108,11 +127,30 @@ def noted(verdict: Mapping[str, Any]) -> dict[str, Any]:
     return {name: text for name, text in told.items() if text} | {"verdict_document": dict(verdict)}
 
 
+def retry(trial: FrozenTrial, **changes: Any) -> FrozenTrial | None:
+    """What is to be asked in place of `trial`, which was cut off: all that it was told so far, and `changes`. None
+    where it drew nothing."""
+    params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    if not params:
+        return None
+    memory = {name: value for name, value in trial.system_attrs.items() if name.startswith(MEMORY)}
+    attributes = {name: v for name, v in trial.user_attrs.items() if name not in ENDS}
+    if "spent" in attributes:  # paid by the trial that was cut off
+        attributes["spent"] = {**attributes["spent"], "device_seconds": 0.0}
+    return create_trial(
+        state=TrialState.WAITING,
+        system_attrs={"fixed_params": params, **memory},
+        user_attrs={**attributes, "retry_of": trial.number, **changes},
+        intermediate_values=trial.intermediate_values,
+    )
+
+
 def row(trial: FrozenTrial) -> dict[str, Any]:
     """One trial as JSON. What is not known is None.
 
-    `state` is Optuna's name for it, `params` fields as drawn, `lineage` the changes that a population made since;
-    `evidence` the verdict's list, `duration` seconds between being asked and told, `counts` as `counts` says.
+    `state` is Optuna's name for it, `paused` the rung at which one that is RUNNING waits, `params` fields as drawn,
+    `lineage` the changes that a population made since; `evidence` the verdict's list, `duration` seconds between being
+    asked and told, `counts` as `counts` says.
     """
     attributes, used = trial.user_attrs, trial.user_attrs.get("spent", {})
     document = attributes.get("verdict_document", {})
@@ -129,6 +167,7 @@ def row(trial: FrozenTrial) -> dict[str, Any]:
         "remedy": document.get("remedy"),
         "step": max(signs, default=used.get("step")),
         "progress": used.get("progress"),
+        "paused": paused(trial),
         "tries": attributes.get("tries", 1),
         "lineage": attributes.get("lineage", []),
         "rungs": dict(sorted(trial.intermediate_values.items())),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -28,15 +30,19 @@ class Desk:
         return value
 
 
-def open_desk() -> Any:
-    """A desk for the life of this driver, on its node, lest another one take it along: a handle that trials may carry
-    with them."""
+@contextmanager
+def open_desk() -> Iterator[Any]:
+    """A desk on the node of this driver, lest another one take it along: a handle that trials may carry with them."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     actor: Any = ray.remote(Desk)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return actor.options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote()
+    desk = actor.options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote()
+    try:
+        yield desk
+    finally:
+        ray.kill(desk)
 
 
 def orders_of(trial_id: str) -> str:

@@ -23,6 +23,7 @@ from orchestrator.preflight import check
 from orchestrator.store.catalogue import Catalogue
 from orchestrator.store.documents import decode, encode
 from orchestrator.store.ids import new_id
+from orchestrator.store.layout import live_key
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.writer import RunWriter
 from orchestrator.sweep.conductor import Conductor
@@ -71,7 +72,7 @@ def run_sweep(
     with connected(on) as capacity, open_sweep_ledger(objects, sweep_id, plan, chosen.seed) as ledger:
         remember(ledger, objects, plan, chosen.search, chosen.document())
         _tune(as_trial(chosen, plan), objects, sweep_id, ledger, plan, capacity, progress)
-        seal_given_up(objects, ledger)
+        seal_left(objects, ledger)
         return finish(objects, sweep_id, ledger, plan, chosen)
 
 
@@ -85,7 +86,7 @@ def _elsewhere(
 
     def tick() -> None:
         runs = [run for run in Catalogue(objects).runs() if run["sweep"] == sweep_id]
-        ended = sum(run["state"] not in ("queued", "running") for run in runs)
+        ended = sum(run["state"] not in ("queued", "running", "paused") for run in runs)
         if progress is not None:
             note = f"{ended} of {total} trials" if total else f"{ended} trials"
             done = ended / total if total else 0.0
@@ -129,12 +130,25 @@ def as_trial(experiment: Experiment, plan: Plan) -> Experiment:
     return experiment.model_copy(update={"train": experiment.train.model_copy(update=train)})
 
 
-def seal_given_up(objects: Objects, ledger: Ledger) -> None:
-    """End the runs of trials that failed because their process died too often to say so itself."""
+def seal_left(objects: Objects, ledger: Ledger) -> None:
+    """End the runs of trials that cannot say so themselves: their process died too often, or they never went on."""
+    beats = {
+        row["run_id"]: live_key(row["run_id"]) for row in ledger.table() if row["run_id"] and row["counts"]
+    }
+    found = objects.get_many(beats.values())
     for row in ledger.table():
-        if row["state"] == "FAIL" and row["counts"] and row["run_id"]:
-            with suppress(AlreadyExists, NotFound):  # it has ended, or was never begun
-                RunWriter.attach(objects, row["run_id"]).seal("failed", {"error": row["reason"]})
+        beat = found.get(beats.get(row["run_id"], ""))
+        if beat is None or not row["counts"] or row["state"] not in ("PRUNED", "FAIL"):
+            continue
+        with suppress(AlreadyExists, NotFound):  # it has ended, or was never begun
+            writer = RunWriter.attach(objects, row["run_id"])
+            if row["state"] == "PRUNED":
+                kept = ("figures", "changes", "seconds")
+                told = {name: value for name, value in decode(beat).items() if name in kept}
+                verdict = {name: row[name] for name in ("verdict", "evidence", "remedy")}
+                writer.seal("pruned", told | verdict | {"ended": "pruned", "reason": row["reason"]})
+            else:
+                writer.seal("failed", {"error": row["reason"]})
 
 
 def prepare(experiment: Experiment, objects: Objects) -> None:
@@ -180,12 +194,11 @@ def _tune(
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     most = capacity.concurrent(experiment.scale)
     size = pack_size(experiment, plan, most)
-    desk = open_desk()
-    search = LedgerSearch(
-        conductor, lambda trial_id, orders: desk.put.remote(orders_of(trial_id), orders), size
-    )
-    host = trainable_of(experiment.document(), objects.url, sweep_id, desk, packed=size > 1)
-    with tempfile.TemporaryDirectory(prefix="ganctl-tune-") as scratch:
+    with open_desk() as desk, tempfile.TemporaryDirectory(prefix="ganctl-tune-") as scratch:
+        search = LedgerSearch(
+            conductor, lambda trial_id, orders: desk.put.remote(orders_of(trial_id), orders), size
+        )
+        host = trainable_of(experiment.document(), objects.url, sweep_id, desk, packed=size > 1)
         tune.Tuner(
             tune.with_resources(host, _resources(experiment, capacity)),
             tune_config=tune.TuneConfig(

@@ -13,7 +13,7 @@ from gans.loop import Tick
 from orchestrator.cluster import connected
 from orchestrator.errors import RunFailed
 from orchestrator.launch import fit
-from orchestrator.outcome import Turn
+from orchestrator.outcome import Turn, left_by
 from orchestrator.store.objects import Objects
 from orchestrator.store.reader import Run
 from orchestrator.sweep.member import Grouped, experiment_of, running
@@ -43,7 +43,7 @@ def group_of(objects: Objects, run_id: str, number: int, desk: Any) -> Grouped:
 
 
 def _train(objects: Objects, run_id: str, told: OnTick, desk: Any, box: str) -> None:
-    """Train to the end, and say so: with nothing where the run is sealed, else with what went wrong."""
+    """Train to the end, and say so: with nothing where the run is sealed, else with why it was left."""
     said: Exception | None = None
     try:
         with tempfile.TemporaryDirectory(prefix="ganctl-group-") as scratch, connected("auto") as capacity:
@@ -53,7 +53,7 @@ def _train(objects: Objects, run_id: str, told: OnTick, desk: Any, box: str) -> 
     if Run(objects, run_id).sealed() is not None:
         said = None
     elif said is None:
-        said = RunFailed(f"run {run_id}: its group ended, and the run did not")
+        said = left_by(Run(objects, run_id)) or RunFailed(f"run {run_id}: its group ended, and it did not")
     desk.put.remote(box, said)
 
 

@@ -1,7 +1,7 @@
 """Where trials train: a Ray Tune actor that works off the trials it is given, one or a pack of them.
 
-It tells the driver how they stand and does as it is told. A trial that ends in a pack makes room for the next one. It
-knows nothing of how the driver is reached.
+It tells the driver how they stand and does as it is told. A trial that ends or pauses in a pack makes room for the next
+one. It knows nothing of how the driver is reached.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orchestrator.outcome import Turn
 from orchestrator.scene import Scene
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.sweep.group import group_of
-from orchestrator.sweep.member import Document, Member, Solo, announce_trial, experiment_of, failed
+from orchestrator.sweep.member import PAUSED, Document, Member, Solo, announce_trial, experiment_of, failed
 from orchestrator.sweep.messages import Answers, Assignment, Beat, Order
 from orchestrator.worker import threads
 
@@ -107,7 +107,9 @@ def turn_of(order: Order) -> Turn | None:
         return None
     if order.do == "stop":
         return Turn(reason=order.reason)
-    return Turn(order.reason, order.run_id or "", order.step or 0, order.changes)
+    if order.do == "pause":
+        return Turn(leave=PAUSED)
+    return Turn(order.reason, run_id=order.run_id or "", step=order.step or 0, fields=order.changes)
 
 
 @cache

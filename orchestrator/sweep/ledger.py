@@ -1,7 +1,7 @@
 """The truth of a sweep: a durable Optuna study of what was tried and how each trial ended.
 
-One driver at a time writes to a ledger. Whatever happened to the last one, opening the ledger leaves no trial RUNNING:
-those that were cut off are told FAIL with `reason="interrupted"`, and wait to be asked again. It knows nothing of Ray.
+One driver at a time writes to a ledger. Whatever happened to the last one, opening it leaves no trial RUNNING but those
+that pause: what was cut off is told FAIL with `reason="interrupted"`, and waits to be asked again. It knows no Ray.
 """
 
 from __future__ import annotations
@@ -10,40 +10,34 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any, NoReturn, Self
 
-import optuna
 from optuna.samplers import CmaEsSampler
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.errors import ConfigError
 from orchestrator.sweep import account
-from orchestrator.sweep.account import INTERRUPTED, REPEATED, finite
+from orchestrator.sweep.account import INTERRUPTED, PASSED, PAUSED, REPEATED, finite
 from orchestrator.sweep.plan import Direction
 from orchestrator.sweep.space import Space
-from orchestrator.sweep.study import SAMPLERS, check_sampler, open_study
+from orchestrator.sweep.study import SAMPLERS, SweepStudy, check_sampler, open_study
 
 __all__ = ["INTERRUPTED", "SAMPLERS", "Direction", "Ledger", "Values", "check_sampler", "open_ledger"]
 
 Values = float | Sequence[float] | None
-
 NO_VERDICT: Mapping[str, Any] = {}
-
-#: How often a trial is begun whose process dies while the driver lives.
-MAX_TRIES = 3
-
-#: System attributes that a trial keeps when it is begun again: what stopping and the population remember of it.
-MEMORY = ("completed_rung_", "member:")
+MAX_TRIES = 3  # times that a trial is begun whose process dies while the driver lives
 
 
 class Ledger:
     """An open study. Close it, or use it as a context manager: what still runs is then marked as interrupted."""
 
-    def __init__(self, study: optuna.Study, storage: BaseStorage, lock: IO[bytes] | None) -> None:
+    def __init__(self, study: SweepStudy, storage: BaseStorage, lock: IO[bytes] | None) -> None:
         self._study = study
         self._storage = storage
         self._lock = lock
         self._running: dict[int, int] = {}  # number -> Optuna's id
+        self._paused: set[int] = set()  # those of them that wait at a rung
         self._told: dict[int, dict[str, Any]] = {}  # the attributes of those: nobody else writes them
         self._space: Space | None = None
         self._closed = False
@@ -59,7 +53,7 @@ class Ledger:
         raise TypeError("a ledger holds a connection, and perhaps its password: it is never pickled")
 
     def close(self) -> None:
-        """Mark what still runs as interrupted and let the next driver in. Closing twice is harmless."""
+        """Mark what runs as interrupted and let the next driver in. Closing twice is harmless."""
         if self._closed:
             return
         self._closed = True
@@ -73,8 +67,13 @@ class Ledger:
 
     @property
     def running(self) -> tuple[int, ...]:
-        """Numbers of the trials that were asked here and have not ended."""
-        return tuple(self._running)
+        """Numbers of the trials that were asked here and neither ended nor pause."""
+        return tuple(number for number in self._running if number not in self._paused)
+
+    @property
+    def paused(self) -> tuple[int, ...]:
+        """Numbers of the trials that wait at a rung."""
+        return tuple(sorted(self._paused))
 
     @property
     def waiting(self) -> bool:
@@ -119,15 +118,15 @@ class Ledger:
         self._space = space
 
     def attributes(self, number: int) -> Mapping[str, Any]:
-        """The JSON attributes of a trial that runs."""
+        """The JSON attributes of a trial that runs or pauses."""
         return self._told[number]
 
     def frozen(self, number: int) -> FrozenTrial:
-        """A trial that runs, as Optuna keeps it."""
+        """A trial that runs or pauses, as Optuna keeps it."""
         return self._storage.get_trial(self._running[number])
 
     def note(self, number: int, **attributes: Any) -> None:
-        """Keep JSON attributes, such as `run_id`, with a trial that runs."""
+        """Keep JSON attributes, such as `run_id`, with a trial that runs or pauses."""
         if (trial_id := self._running.get(number)) is not None:
             told = self._told[number]
             for name, value in attributes.items():
@@ -136,7 +135,7 @@ class Ledger:
                     told[name] = value
 
     def remember(self, number: int, key: str, value: Any) -> None:
-        """Keep JSON with a trial that runs, out of sight in `optuna-dashboard`; `key` begins with one of MEMORY."""
+        """Keep JSON with a trial that runs, out of sight in `optuna-dashboard`; `key` begins with account.MEMORY."""
         self._storage.set_trial_system_attr(self._running[number], key, value)
 
     def report(self, number: int, step: int, values: Values, scalar: float | None = None) -> None:
@@ -157,8 +156,9 @@ class Ledger:
         """The trial reached its end with these objectives. A missing, NaN or infinite one makes it FAIL."""
         told = finite(values, len(self._study.directions))
         if told is None:
-            wanted = len(self._study.directions)
-            return self.fail(number, f"the objective is {values!r}; {wanted} finite needed")
+            return self.fail(
+                number, f"the objective is {values!r}; {len(self._study.directions)} finite needed"
+            )
         self._end(number, TrialState.COMPLETE, told, **account.noted(verdict))
 
     def prune(self, number: int, verdict: Mapping[str, Any], reason: str, rung: int | None = None) -> None:
@@ -172,8 +172,24 @@ class Ledger:
         trial, num_objectives = self.frozen(number), len(self._study.directions)
         violation = account.violation(verdict, trial.last_step or 0, num_objectives)
         if violation is not None and not isinstance(self._study.sampler, CmaEsSampler):  # which warns of it
-            self._storage.set_trial_system_attr(trial._trial_id, "constraints:health", violation)
+            self._storage.set_trial_system_attr(trial._trial_id, account.CONSTRAINT, violation)
         self._end(number, TrialState.PRUNED, reason=reason, rung=rung, **account.noted(verdict))
+
+    def pause(self, number: int, rung: int) -> None:
+        """The trial is to wait at `rung`. Should everything die from here on, it waits all the same."""
+        self.note(number, **{PAUSED: rung})
+
+    def park(self, number: int, verdict: Mapping[str, Any] = NO_VERDICT) -> None:
+        """The trial, of which `pause` was told, has left its device."""
+        self.note(number, **account.noted(verdict))
+        self._paused.add(number)
+
+    def go_on(self, number: int, rung: int) -> None:
+        """The trial goes on past `rung`, at which it may have paused."""
+        self.note(number, **{PASSED: rung + 1})
+        if number in self._paused:
+            self.note(number, **{PAUSED: None})
+            self._paused.discard(number)
 
     def fail(self, number: int, reason: str) -> None:
         """The trial crashed or ended without an objective."""
@@ -184,10 +200,12 @@ class Ledger:
         self._end(number, TrialState.FAIL, reason=REPEATED, repeats=of)
 
     def lost(self, number: int, why: str) -> None:
-        """The trial's process died. It is begun again, up to `MAX_TRIES` times in all, and then failed for good."""
+        """The trial's process died: unless it pauses it is begun again, `MAX_TRIES` times in all, and then failed."""
         if number not in self._running:
             return
         trial = self.frozen(number)
+        if account.paused(trial) is not None:
+            return self.park(number)
         tries = trial.user_attrs.get("tries", 1)
         if tries >= MAX_TRIES:
             return self.fail(number, f"its process died {tries} times, the last time: {why}")
@@ -202,9 +220,8 @@ class Ledger:
         """Add trials of an earlier sweep, each known by its attribute `prior`; those that are there already are not
         added twice. Returns how many are in the study now."""
         there = {trial.user_attrs.get("prior") for trial in self.trials()}
-        for trial in trials:
-            if trial.user_attrs["prior"] not in there:
-                self._study.add_trial(trial)
+        for trial in (trial for trial in trials if trial.user_attrs["prior"] not in there):
+            self._study.add_trial(trial)
         return sum("prior" in trial.user_attrs for trial in self.trials())
 
     def keep(self, name: str, value: Any) -> None:
@@ -221,14 +238,14 @@ class Ledger:
 
     def trials(self) -> list[FrozenTrial]:
         """Everything in the study, in order; not to be changed."""
-        return self._study.get_trials(deepcopy=False)
+        return self._study.told()
 
     def table(self) -> list[dict[str, Any]]:
         """One row a trial, in order; see `account.row`. What was never run is not in it."""
         return [account.row(trial) for trial in self.trials() if account.ran(trial)]
 
     def configurations(self) -> list[dict[str, Any]]:
-        """One row a configuration: see `account.configurations`."""
+        """See `account.configurations`."""
         return account.configurations(self.trials())
 
     def costs(self) -> dict[str, Any]:
@@ -240,31 +257,23 @@ class Ledger:
             self.note(number, **{name: value for name, value in notes.items() if value is not None})
             self._study.tell(number, values, state)
             del self._running[number], self._told[number]
+            self._paused.discard(number)
 
     def _retry(self, trial: FrozenTrial, **changes: Any) -> None:
-        """Enqueue what was cut off, with all that it has been told so far. Nothing where it drew nothing."""
-        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-        if not params:
-            return
-        memory = {name: value for name, value in trial.system_attrs.items() if name.startswith(MEMORY)}
-        attributes = {name: v for name, v in trial.user_attrs.items() if name not in account.ENDS}
-        if "spent" in attributes:  # paid by the trial that was cut off
-            attributes["spent"] = {**attributes["spent"], "device_seconds": 0.0}
-        retry = create_trial(
-            state=TrialState.WAITING,
-            system_attrs={"fixed_params": params, **memory},
-            user_attrs={**attributes, "retry_of": trial.number, **changes},
-            intermediate_values=trial.intermediate_values,
-        )
-        self._study.add_trial(retry)
+        """Enqueue what was cut off. Nothing where it drew nothing."""
+        if (retry := account.retry(trial, **changes)) is not None:
+            self._study.add_trial(retry)
 
     def _reconcile(self) -> None:
         # Enqueued before it is told: a kill in between costs nothing, for the retry is found by its `retry_of`.
         # That a driver died is no fault of its trials: it does not count as a try.
         trials = self.trials()
         retried = {trial.user_attrs.get("retry_of") for trial in trials}
-        for trial in trials:
-            if trial.state != TrialState.RUNNING:
+        for trial in [trial for trial in trials if trial.state == TrialState.RUNNING]:
+            if account.paused(trial) is not None:
+                self._paused.add(trial.number)
+                self._running[trial.number] = trial._trial_id
+                self._told[trial.number] = dict(trial.user_attrs)
                 continue
             if trial.number not in retried:
                 self._retry(trial)

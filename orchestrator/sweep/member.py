@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from gans.loop import Tick
 from gans.packing import Pack
 from gans.sync import Alone
-from orchestrator.errors import ConfigError, DataError, StoreError
+from orchestrator.errors import ConfigError, DataError, Preempted, Stopped, StoreError
 from orchestrator.experiment import Experiment, parse
 from orchestrator.launch import announce_run
 from orchestrator.outcome import Outcome, Turn, outcome_of
@@ -25,6 +26,8 @@ from orchestrator.sweep.messages import Assignment, Beat
 from orchestrator.worker import Rank
 
 Document = dict[str, Any]
+
+PAUSED = "paused"  # as a run is left, and as the beat says
 
 
 class Member(Protocol):
@@ -55,6 +58,7 @@ class Solo:
         self.number, self._begun = number, time.monotonic()
         self._run = Run(objects, run_id)
         self._over = self._run.sealed() is not None
+        self._last = Beat(number, run_id=run_id)
         if not self._over:
             self._rank = Rank(objects, run_id, Alone(), steered=True, scene=scene, pack=pack)
             self._ticks = self._rank.ticks()
@@ -64,10 +68,13 @@ class Solo:
         if self._over:  # it ended, and whoever drove the sweep then did not live to hear of it
             return ended(self.number, outcome_of(self._run), 0.0)
         try:
-            return running(self.number, self._run.id, self._ticks.send(turn), self._seconds)
+            self._last = running(self.number, self._run.id, self._ticks.send(turn), self._seconds)
+            return self._last
         except StopIteration:
             assert self._rank.outcome is not None
             return ended(self.number, self._rank.outcome, self._seconds)
+        except (Stopped, Preempted) as error:
+            return left(self._last, error, turn, self._seconds)
         except StoreError:
             raise
         except (ConfigError, DataError) as error:
@@ -90,7 +97,7 @@ class Grouped:
     ) -> None:
         self.number, self._run, self._hear, self._answer = number, run, hear, answer
         self._begun = time.monotonic()
-        self._asked = ""
+        self._asked, self._last = "", Beat(number, run_id=run.id)
 
     def advance(self, turn: Turn | None) -> Beat:
         """A group that ended before its run did leaves the trial to be taken up again."""
@@ -98,12 +105,10 @@ class Grouped:
             self._answer(self._asked, turn)
         match self._hear():
             case (Beat() as beat, str() as box):
-                self._asked = box
+                self._asked, self._last = box, beat
                 return beat
             case Exception() as error:
-                return Beat(
-                    self.number, "interrupted", seconds=self._seconds, run_id=self._run.id, reason=str(error)
-                )
+                return left(self._last, error, turn, self._seconds)
         return ended(self.number, outcome_of(self._run), self._seconds)
 
     @property
@@ -124,6 +129,13 @@ def running(number: int, run_id: str, tick: Tick, seconds: float) -> Beat:
         run_id=run_id,
         checkpoint=tick.step if tick.checkpoint else None,
     )
+
+
+def left(last: Beat, error: Exception, turn: Turn | None, seconds: float) -> Beat:
+    """That the run was left after its `last` beat: as it was told to, or else to be taken up again."""
+    if turn is not None and turn.leave and isinstance(error, Stopped):
+        return replace(last, state=PAUSED, seconds=seconds, figures={})
+    return replace(last, state="interrupted", seconds=seconds, figures={}, reason=str(error))
 
 
 def ended(number: int, outcome: Outcome, seconds: float) -> Beat:

@@ -46,6 +46,12 @@ class Meter:
             self._written[number] = now
             self._ledger.note(number, spent=self._spent[number])
 
+    def resumes(self, number: int) -> None:
+        """Trial `number`, which paused, is to go on in another process."""
+        spent = self._ledger.attributes(number).get("spent", {"device_seconds": 0.0})
+        self._earlier[number] = spent["device_seconds"]
+        self._spent[number] = {**spent, "seconds": 0.0}
+
     def progress(self, number: int) -> float | None:
         """What trial `number` last told of its progress, before it was cut off if not since."""
         spent = self._spent.get(number) or self._ledger.attributes(number).get("spent", {})

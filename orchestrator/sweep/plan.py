@@ -39,11 +39,12 @@ class Plan(Config):
     """How a sweep is run. The first of `trials`, `hours`, `device_hours` that is spent ends it; none given: 12 trials.
 
     `hours` are wall-clock over all sessions of the sweep, `device_hours` the time its trials held devices. `objectives`
-    are figures, their directions those of `OBJECTIVES`. `stop` ends trials that do badly at a rung (an evaluation):
-    `asha` keeps the best of `reduction` at rungs that many times apart, `median` the better half; by default `asha`,
-    with a population `none`. `population`: badly doing trials take over weights and hyperparameters of good ones (PBT).
-    `seeds` per completed configuration, each a trial of its own. `warm_start`: earlier sweeps that the sampler learns
-    from. `pack`: trials trained as one model, at most. `on_collapse`: as in `gans.options.Train`.
+    are figures, their directions those of `OBJECTIVES`. `stop` is for trials that do badly at a rung (an evaluation):
+    `asha` lets the best of `reduction` go on, at rungs that many times apart, and pauses the others; `median` ends the
+    worse half; by default `asha`, with a population `none`. `population`: badly doing trials take over weights and
+    hyperparameters of good ones (PBT). `seeds` per completed configuration, each a trial of its own. `warm_start`:
+    earlier sweeps that the sampler learns from. `pack`: trials trained as one model, at most. `on_collapse`: as in
+    `gans.options.Train`.
     """
 
     trials: int | None = Field(None, ge=1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from difflib import get_close_matches
 from pathlib import Path
 from typing import IO
@@ -16,10 +17,12 @@ import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from orchestrator.errors import ConfigError, StoreError
+from orchestrator.sweep import account
 from orchestrator.sweep.plan import Direction
 
 # Name to (seed of the sweep, seed of this opening) -> sampler. A sampler that restarts with the sweep's own seed would
@@ -40,6 +43,34 @@ SAMPLERS: dict[str, Callable[[int | None, int | None], BaseSampler]] = {
 }
 
 
+class SweepStudy(optuna.Study):
+    """A study whose sampler sees a trial that is paused as one that was stopped where it pauses: TPE ranks those by how
+    far they came, and takes one that is running for a bad one."""
+
+    def told(self) -> list[FrozenTrial]:
+        """Every trial as it is, not to be changed."""
+        return super()._get_trials(deepcopy=False)
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        seen = [self._seen(trial) for trial in super()._get_trials(deepcopy, None, use_cache)]
+        return [trial for trial in seen if states is None or trial.state in states]
+
+    def _seen(self, trial: FrozenTrial) -> FrozenTrial:
+        if account.paused(trial) is None:
+            return trial
+        trial = copy(trial)
+        trial.state = TrialState.PRUNED
+        violation = account.violation({}, trial.last_step or 0, len(self.directions))
+        if violation is not None:
+            trial.system_attrs = {**trial.system_attrs, account.CONSTRAINT: violation}
+        return trial
+
+
 def open_study(
     path_or_url: str | os.PathLike[str],
     study_name: str,
@@ -47,7 +78,7 @@ def open_study(
     sampler: str = "tpe",
     seed: int | None = None,
     names: Sequence[str] = (),
-) -> tuple[optuna.Study, BaseStorage, IO[bytes] | None]:
+) -> tuple[SweepStudy, BaseStorage, IO[bytes] | None]:
     """Open or begin a study in a journal file, or in a database where an URL is given; the last is its driver's lock.
 
     `names` of the objectives are kept with it. Raises ConfigError for an unknown sampler or other objectives than the
@@ -59,7 +90,8 @@ def open_study(
     storage, lock = (_database(target), None) if "://" in target else _journal(Path(target))
     try:
         wanted, name = list(directions), study_name
-        study = optuna.create_study(storage=storage, study_name=name, directions=wanted, load_if_exists=True)
+        optuna.create_study(storage=storage, study_name=name, directions=wanted, load_if_exists=True)
+        study = SweepStudy(name, storage)
         begun = [direction.name.lower() for direction in study.directions]
         if begun != wanted:
             raise ConfigError(

@@ -40,8 +40,7 @@ class Telling(_Local):
     def __init__(self, ledger: Ledger, plan: Plan, progress: Progress | None) -> None:
         self._ledger, self._plan, self._progress = ledger, plan, progress
         self._finished = self._stopped = 0
-        for row in ledger.table():
-            self._count(row["state"])
+        self._recount()
 
     def hear(self, beat: dict[str, Any]) -> None:
         label = f"trial {beat['number']}"
@@ -51,12 +50,29 @@ class Telling(_Local):
                 note += f" · FID {beat['figures']['fid']:.1f}"
             self._tell(label, beat["progress"], note)
             return
-        self._count("COMPLETE" if beat["state"] == "complete" else "PRUNED")
-        self._tell(label, 1.0, beat["state"], end=True)
+        paused = beat["state"] == "paused"
+        self._tell(label, beat["progress"] if paused else 1.0, beat["state"], end=True)
+        if not paused:
+            self._count("COMPLETE" if beat["state"] == "complete" else "PRUNED")
+            self._tell_sweep()
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Those that paused have ended since."""
+        told = self._finished
+        self._recount()
+        if self._finished != told:
+            self._tell_sweep()
+
+    def _tell_sweep(self) -> None:
         total = self._plan.trials
         done = self._finished / total if total else 0.0
         of = f"{self._finished} of {total}" if total else f"{self._finished}"
         self._tell("sweep", min(1.0, done), f"{of} trials, {self._stopped} stopped early", end=done >= 1.0)
+
+    def _recount(self) -> None:
+        self._finished = self._stopped = 0
+        for row in self._ledger.table():
+            self._count(row["state"])
 
     def _count(self, state: str) -> None:
         self._finished += state in ("COMPLETE", "PRUNED", "FAIL")

@@ -57,16 +57,16 @@ class Heard:
 
 
 class Search:
-    """Draws trials, and says of each what it hears whether it is over."""
+    """Draws trials, and says of each what it hears whether another one is next."""
 
     health = False
 
     def draw(self) -> tuple[int, Mapping[str, Any]]:
-        """The next trial's number and parameters."""
+        """The next trial's number and parameters; one that was left may come again."""
         raise NotImplementedError
 
     def hear(self, number: int, heard: Heard) -> bool:
-        """Whether the trial ends here."""
+        """Whether the trial is left here."""
         return bool(heard.ended)
 
     def close(self) -> None:
@@ -92,9 +92,11 @@ class Ours(Search):
             self._conductor.hear(beat(heard.ended, progress=1.0))
             return True
         order = self._conductor.hear(beat(progress=heard.progress))
-        if order.do == "stop":
-            self._conductor.hear(beat("pruned", progress=1.0, reason=order.reason))
-        return order.do == "stop"
+        if order.do == "go on":
+            return False
+        told = {"stop": "pruned", "pause": "paused"}[order.do]
+        self._conductor.hear(beat(told, progress=1.0, reason=order.reason))
+        return True
 
     def close(self) -> None:
         self._ledger.close()
@@ -162,16 +164,21 @@ def said(curve: Curve, health: bool) -> Iterator[Heard]:
 
 def spent(arena: Arena, table: Table, search: Search) -> float:
     """Full budgets trained until a trial that captures everything completes."""
-    left, total = dict.fromkeys(table), 0.0
+    left = dict.fromkeys(table)
+    begun: dict[int, tuple[Curve, Iterator[Heard]]] = {}
+    trained: dict[int, float] = {}
     while left:
         number, params = search.draw()
-        curve = table[chosen := arena.nearest(params, left)]
-        del left[chosen]
-        heard = next(heard for heard in said(curve, search.health) if search.hear(number, heard))
-        total += heard.progress
+        if number not in begun:
+            curve = table[chosen := arena.nearest(params, left)]
+            del left[chosen]
+            begun[number] = curve, said(curve, search.health)
+        curve, ticks = begun[number]
+        heard = next(heard for heard in ticks if search.hear(number, heard))
+        trained[number] = heard.progress
         if heard.ended == "complete" and curve.captures >= arena.share:
             break
-    return total
+    return sum(trained.values())
 
 
 def costs(arena: Arena, table: Table, seeds: range, make: Callable[[Path, int], Search]) -> list[float]:

@@ -38,12 +38,13 @@ from tests.support.exactness import trials_of
 
 SPACE = Space({"gan.lr_g": LogUniform(low=1e-4, high=1e-2), "gan.width": Choice(options=(8, 16, 32))})
 RUNGS, STEPS = (10, 30, 90), 100
+ENDS = {"stop": "pruned", "pause": "paused"}
 HEALTHY = {"kind": "healthy", "evidence": [], "remedy": ""}
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How the driver stands when `trials` have ended: seconds, seconds of CPU, bytes."""
+    """How the driver stands when `trials` have ended or paused: seconds, seconds of CPU, bytes."""
 
     trials: int
     seconds: float
@@ -52,20 +53,20 @@ class Mark:
 
 
 class Meter:
-    """Hears the sweep's progress and takes a mark whenever one of `at` trials have ended."""
+    """Hears the sweep's progress and takes a mark whenever one of `at` trials have ended or paused."""
 
     def __init__(self, at: tuple[int, ...]) -> None:
-        self.ended = 0
+        self.ended: set[str] = set()
         self.marks: list[Mark] = []
         self._at = at
 
     def hear(self, beat: dict[str, Any]) -> None:
-        if beat["label"] == "sweep" or not beat["end"]:
+        if beat["label"] == "sweep" or not beat["end"] or beat["label"] in self.ended:
             return
-        self.ended += 1
-        if self.ended == 1 or self.ended in self._at:
+        self.ended.add(beat["label"])
+        if (ended := len(self.ended)) == 1 or ended in self._at:
             memory = psutil.Process().memory_info().rss
-            self.marks.append(Mark(self.ended, time.monotonic(), time.process_time(), memory))
+            self.marks.append(Mark(ended, time.monotonic(), time.process_time(), memory))
 
 
 def made_up(experiment: dict[str, Any], store: str, sweep_id: str, desk: Any, packed: bool) -> Trainable:
@@ -87,8 +88,8 @@ def _live(tell: Any, given: Assignment) -> None:
         )
         beat = replace(beat, step=step, progress=step / STEPS, seconds=step / 10, figures={"fid": fid})
         [(_, order)] = tell([beat])
-        if order.do == "stop":
-            tell([replace(beat, state="pruned", reason=order.reason)])
+        if order.do in ENDS:
+            tell([replace(beat, state=ENDS[order.do], reason=order.reason, figures={})])
             return
     tell([replace(beat, state="complete", step=STEPS, progress=1.0)])
 

@@ -49,11 +49,13 @@ class Clock:
 
 @dataclass
 class Run:
-    """A run as a store keeps it: how far its last checkpoint is, its parameters now, and its last beat once sealed."""
+    """A run as a store keeps it: how far its last checkpoint is, its parameters now, the steps at which it paused, and
+    its last beat once sealed."""
 
     params: dict[str, Any]
     seed: int | None
     step: int = 0
+    pauses: list[int] = field(default_factory=list)
     sealed: Beat | None = None
 
 
@@ -91,7 +93,7 @@ class World:
                     running.remove((given, run_id))
 
     def beat(self, conductor: Conductor, number: int, run_id: str, seconds: float) -> bool:
-        """The run goes on to its next evaluation. Returns whether it has ended."""
+        """The run goes on to its next evaluation. Returns whether it has ended or pauses."""
         run = self.runs[run_id]
         if run.sealed is None:
             if (told := self.told.pop(run_id, None)) is not None:
@@ -102,6 +104,10 @@ class World:
                 order = conductor.hear(beat)
                 if order.do == "exploit":
                     self.told[run_id] = order
+                if order.do == "pause":
+                    run.pauses.append(run.step)
+                    conductor.hear(self._said(number, run_id, run, seconds, "paused"))
+                    return True
                 if order.do != "stop":
                     return False
                 beat = self._said(number, run_id, run, seconds, "pruned", order.reason)
@@ -197,7 +203,8 @@ def carried_on(path: Path, plan: Plan, world: World) -> list[dict[str, Any]]:
 
 
 def exact(rows: list[dict[str, Any]], world: World, total: int) -> None:
-    """Assert that nothing was lost, doubled or left behind."""
+    """Assert that nothing was lost, doubled or left behind. The run of a trial that paused for good is sealed by the
+    driver, which is not simulated."""
     assert len(counted(rows)) == total
     assert {row["state"] for row in counted(rows)} <= {"COMPLETE", "PRUNED"}
     assert {row["reason"] for row in rows if not row["counts"]} <= {"interrupted"}
@@ -206,5 +213,9 @@ def exact(rows: list[dict[str, Any]], world: World, total: int) -> None:
     assert len(set(told)) == total
     for row in counted(rows):
         run = world.runs[row["run_id"]]
-        assert run.sealed is not None
-        assert (run.sealed.state == "complete") == (row["state"] == "COMPLETE")
+        if run.sealed is None:
+            assert row["state"] == "PRUNED"
+            assert run.step in run.pauses
+            assert row["rung"] is not None
+        else:
+            assert (run.sealed.state == "complete") == (row["state"] == "COMPLETE")
