@@ -13,8 +13,6 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,7 @@ from orchestrator.recipes import load
 from orchestrator.sweep.driver import run_sweep
 from orchestrator.sweep.plan import Plan
 from orchestrator.sweep.space import LogUniform, Space
-from tests.support.rays import nothing_left, processes_of, restored_environment, short_folder, token
+from tests.support.rays import own_ray, processes_of
 from tests.support.threads import one_thread
 
 __all__ = ["one_thread"]
@@ -59,20 +57,6 @@ def tiny(**changes: Any) -> Experiment:
         "train.checkpoint_every": 0,
     }
     return load("vanilla.ring").override(fields | changes)
-
-
-@contextmanager
-def one_ray() -> Iterator[str]:
-    """A Ray of our own, and its folder."""
-    from orchestrator.cluster import connected
-
-    token()
-    with restored_environment(), short_folder() as folder:
-        os.environ.pop("RAY_ADDRESS", None)
-        os.environ["GANCTL_RAY_TMP"] = folder
-        with connected("local"):
-            yield folder
-        nothing_left(folder)
 
 
 def held(folder: str) -> Counter[str]:
@@ -123,7 +107,7 @@ def grown(
 def test_hundreds_of_runs_of_sweeps_leave_nothing(tmp_path: Path) -> None:
     searched = tiny().model_copy(update={"search": Space({"gan.lr_ratio": LogUniform(low=0.5, high=2.0)})})
     plan = Plan(trials=TRIALS, sampler="random", stop="none", pack=1)
-    with one_ray() as folder:
+    with own_ray() as folder:
         run_sweep(searched, str(tmp_path / "warm"), plan)
         before = settled(folder, Counter(), 0)
         for number in range(SWEEPS):
@@ -142,7 +126,7 @@ def test_worker_groups_that_end_or_are_stopped_leave_nothing(tmp_path: Path) -> 
         else:
             assert submit(tiny(), str(tmp_path), "local").wait().step == 20
 
-    with one_ray() as folder:
+    with own_ray() as folder:
         for number in range(2):
             cycle(number)
         before = settled(folder, Counter(), 0)

@@ -18,11 +18,10 @@ from orchestrator.store.local import ABANDONED_AFTER, TEMPORARY
 from orchestrator.store.metrics import from_parquet
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
-from orchestrator.store.writer import RunWriter
 from tests.support.threads import one_thread
-from tests.support.whole import check_whole, tiny, weights_of
+from tests.support.whole import check_whole, tiny, undisturbed, writes_often
 
-__all__ = ["one_thread"]
+__all__ = ["one_thread", "undisturbed", "writes_often"]
 
 SIZE = 16 * 2**20
 PAGE = 4096
@@ -59,17 +58,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.fixture(autouse=True)
-def writes_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RunWriter, "flush_seconds", 0.0)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """The last weights of the run, with room enough."""
-    store = str(tmp_path_factory.mktemp("undisturbed"))
-    outcome = submit(tiny(), store).wait()
-    return weights_of(Run(open_objects(store), outcome.run_id))
+pytestmark = pytest.mark.usefixtures("writes_often")
 
 
 def check_no_halves(objects: Objects, run_id: str, disk: Disk) -> None:

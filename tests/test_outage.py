@@ -16,28 +16,17 @@ from orchestrator.launch import submit
 from orchestrator.store import filesystem, s3
 from orchestrator.store.objects import open_objects
 from orchestrator.store.reader import Run
-from orchestrator.store.writer import RunWriter
 from tests.support.ceph import S3Server
 from tests.support.faults import FaultProxy, FaultyStore, faulty_store
 from tests.support.threads import one_thread
-from tests.support.whole import check_whole, tiny, weights_of
+from tests.support.whole import check_whole, tiny, undisturbed, writes_often
 
-__all__ = ["faulty_store", "one_thread"]
+__all__ = ["faulty_store", "one_thread", "undisturbed", "writes_often"]
 
 Monkeypatch = pytest.MonkeyPatch
 
 
-@pytest.fixture(autouse=True)
-def writes_often(monkeypatch: Monkeypatch) -> None:
-    monkeypatch.setattr(RunWriter, "flush_seconds", 0.0)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """The last weights of the run, with a store that is always there."""
-    store = str(tmp_path_factory.mktemp("undisturbed"))
-    outcome = submit(tiny(), store).wait()
-    return weights_of(Run(open_objects(store), outcome.run_id))
+pytestmark = pytest.mark.usefixtures("writes_often")
 
 
 def at_step(step: int, act: Callable[[], None]) -> Callable[[dict[str, Any]], None]:

@@ -19,9 +19,9 @@ from orchestrator.store.s3 import S3Objects
 from orchestrator.store.writer import RunWriter
 from tests.support.faults import KINDS, FaultyStore, faulty_store
 from tests.support.threads import one_thread
-from tests.support.whole import check_whole, tiny, weights_of
+from tests.support.whole import check_whole, tiny, undisturbed
 
-__all__ = ["faulty_store", "one_thread"]
+__all__ = ["faulty_store", "one_thread", "undisturbed"]
 
 SHARE = 0.3
 SIZES = (0, 1, 1_000, 70_000, 300_000, 3_000_000)
@@ -39,14 +39,6 @@ def failing(request: pytest.FixtureRequest, faulty_store: FaultyStore) -> Iterat
     yield faulty_store
     assert faults.injected.keys() == {request.param}
     assert faults.injected.total() > 0.1 * faults.requests
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """The last weights of the run, without faults."""
-    store = str(tmp_path_factory.mktemp("undisturbed"))
-    outcome = submit(tiny(), store).wait()
-    return weights_of(Run(open_objects(store), outcome.run_id))
 
 
 def contents(num: int, seed: int) -> dict[str, bytes]:

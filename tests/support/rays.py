@@ -89,9 +89,9 @@ def _names(process: psutil.Process, folder: str) -> bool:
         return False
 
 
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """One Ray of our own for all of a module: every `--on local` in this process finds it started."""
+@contextmanager
+def own_ray() -> Iterator[str]:
+    """A Ray of our own, in this process, and its folder; nothing of it is left afterwards."""
     from orchestrator.cluster import connected
 
     token()
@@ -99,8 +99,15 @@ def local_ray() -> Iterator[None]:
         os.environ.pop("RAY_ADDRESS", None)
         os.environ["GANCTL_RAY_TMP"] = folder
         with connected("local"):
-            yield
+            yield folder
         nothing_left(folder)
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """One Ray of our own for all of a module: every `--on local` in this process finds it started."""
+    with own_ray():
+        yield
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
 from gans.checkpoint import unpack
 from gans.pictures import read_metadata
 from orchestrator.experiment import Experiment
+from orchestrator.launch import submit
 from orchestrator.recipes import load
 from orchestrator.store.checkpoints import MARKER
 from orchestrator.store.layout import checkpoint_folder
-from orchestrator.store.objects import Objects
+from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
+from orchestrator.store.writer import RunWriter
 
 LOG_EVERY, CHECKPOINT_EVERY, SAMPLE_EVERY = 10, 20, 30
 
@@ -32,6 +35,20 @@ def tiny(steps: int = 120) -> Experiment:
         "train.keep_checkpoints": 1000,
     }
     return load("vanilla.ring").override(fields)
+
+
+@pytest.fixture
+def writes_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row is a part of its own."""
+    monkeypatch.setattr(RunWriter, "flush_seconds", 0.0)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """The last weights of `tiny`, on a store that is always there and has room enough."""
+    store = str(tmp_path_factory.mktemp("undisturbed"))
+    outcome = submit(tiny(), store).wait()
+    return weights_of(Run(open_objects(store), outcome.run_id))
 
 
 def every(steps: int, last: int) -> list[int]:
