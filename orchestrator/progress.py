@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+SILENCE = 20.0  # seconds: a live worker beats every few
 WORTH_TELLING = 0.05
 
 
@@ -50,9 +52,20 @@ def of_run(label: str) -> Callable[[Mapping[str, Any]], None]:
     def tell_beat(beat: Mapping[str, Any]) -> None:
         if told is not None:
             done = float(beat.get("progress") or 0.0)
-            told(Event(label, done, " · ".join(standing(beat)), alarm=str(beat.get("stalled") or "")))
+            told(Event(label, done, " · ".join(standing(beat)), alarm=alarm(beat)))
 
     return tell_beat
+
+
+def alarm(beat: Mapping[str, Any]) -> str:
+    """What is wrong with a run that is under way, empty where nothing is: which rank it waits for, or that the ranks
+    have gone silent."""
+    silent = time.time() - float(beat.get("time") or time.time())
+    if beat.get("state") == "running" and silent > SILENCE:
+        return (
+            f"no word from its workers for {silent:.0f} s: lost, they start again once there is room for them"
+        )
+    return str(beat.get("stalled") or "")
 
 
 def standing(beat: Mapping[str, Any]) -> list[str]:

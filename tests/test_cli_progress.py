@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -40,6 +41,15 @@ def told(beat: dict[str, Any]) -> Event:
         of_run("ring")(beat)
     [event] = events
     return event
+
+
+@pytest.mark.parametrize(
+    ("state", "silent", "told_of"), [("running", 45, True), ("running", 5, False), ("queued", 45, False)]
+)
+def test_workers_that_have_gone_silent_are_told_of(state: str, silent: float, told_of: bool) -> None:
+    event = told(BEAT | {"state": state, "time": time.time() - silent})
+    assert event.alarm.startswith("no word from its workers for 45 s") == told_of
+    assert bool(event.alarm) == told_of
 
 
 @pytest.mark.parametrize(

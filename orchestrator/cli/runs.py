@@ -31,7 +31,7 @@ FEW = 20
 ASKED = ("id", "name", "family", "seed", "sweep", "params", "created")
 TOLD = (
     *("step", "ended", "verdict", "evidence", "remedy", "error", "seconds", "images", "attempt", "data"),
-    *("progress", "images_per_second", "data_wait", "sync_wait", "cpu_use", "gpu_memory", "stalled", "doing"),
+    *("progress", "images_per_second", "data_wait", "sync_wait", "cpu_use", "gpu_memory", "doing"),
 )
 IMPLIED = {"collapsed": "mode collapse", "diverged": "diverged"}
 
@@ -132,6 +132,7 @@ def show_run(run: RunName, store: StoreOption = STORE, as_json: JsonOption = Fal
 
 def _account(objects: Objects, run_id: str) -> dict[str, Any]:
     """Everything `runs show` tells, as plain JSON."""
+    from orchestrator.progress import alarm
     from orchestrator.store.layout import checkpoint_folder, run_key
     from orchestrator.store.reader import Run
 
@@ -143,6 +144,7 @@ def _account(objects: Objects, run_id: str) -> dict[str, Any]:
         **asked,
         "state": run.state(),
         **{name: told.get(name) for name in TOLD},
+        "stalled": alarm(live) if live and not sealed else None,
         "figures": told.get("figures") or {},
         "floor": told.get("floor") or {},
         "samples": [{"step": step, "path": place(objects, key)} for step, key in run.samples()],
