@@ -6,7 +6,6 @@ Two processes are spawned once for the whole file; what they write the tests com
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import zlib
@@ -27,6 +26,7 @@ from gans.options import Train
 from gans.sync import Alone, Group, Sync
 from gans.training import PACE, State
 from tests.support.families import CASES, CPU, Case, loaded, with_fields
+from tests.support.states import differences
 from tests.support.threads import one_thread as one_thread
 
 STEPS, EVERY = 12, 3
@@ -158,21 +158,6 @@ def two(alone: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, 
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 
-def same(a: Any, b: Any) -> bool:
-    """Equal to the bit; NaN equals NaN."""
-    if isinstance(a, Tensor):
-        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(_bits(a), _bits(b))
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b or (isinstance(a, float) and math.isnan(a) and math.isnan(b))
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    return tensor.detach().reshape(-1).view(torch.uint8)
-
-
 def end_of(files: Files) -> State:
     """The state in `files`, but for the time it took."""
     state = unpack(files)
@@ -199,8 +184,8 @@ def test_one_rank_cut_off_at_random_steps_ends_as_if_it_had_not_been(
     rows, files = cut_off(name, SUBJECTS[name], Alone())
     expected, kept = alone[name]
     assert list(rows) == list(range(1, STEPS + 1))
-    assert same(rows, expected)
-    assert same(end_of(files), end_of(kept[STEPS]))
+    assert differences(rows, expected) == []
+    assert differences(end_of(files), end_of(kept[STEPS])) == []
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -209,8 +194,8 @@ def test_two_ranks_cut_off_at_random_steps_end_as_if_they_had_not_been(
 ) -> None:
     for seen in two:
         (rows, files), (expected, kept) = seen[name]["cut off"], seen[name]["whole"]
-        assert same(rows, expected)
-        assert same(end_of(files), end_of(kept[STEPS]))
+        assert differences(rows, expected) == []
+        assert differences(end_of(files), end_of(kept[STEPS])) == []
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -224,7 +209,7 @@ def test_another_number_of_ranks_goes_on_with_the_same_curve(
     assert list(onto_two) == list(onto_one) == list(range(STEPS // 2 + 1, STEPS + 1))
     assert distance(onto_two, expected) < TOLERANCE
     assert distance(onto_one, expected) < TOLERANCE
-    assert not same(unpack(kept[STEPS]), unpack(kept[STEPS // 2]))
+    assert differences(unpack(kept[STEPS]), unpack(kept[STEPS // 2]))
 
 
 def test_the_kills_fall_between_checkpoints_and_on_them() -> None:
