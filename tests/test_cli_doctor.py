@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,6 +19,7 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import app
 from orchestrator.store.local import LocalObjects
+from tests.support.rays import nothing_left, short_folder
 
 ENVIRONMENT = {"GANCTL_STORE": None, "PREFECT_API_URL": None, "RAY_AUTH_TOKEN": None, "COLUMNS": "80"}
 
@@ -154,4 +158,18 @@ def test_a_cluster_that_wants_a_token_says_so_and_gets_ours(tmp_path: Path, head
 
 @pytest.mark.slow
 def test_deep_starts_and_ends_a_ray_of_our_own(tmp_path: Path) -> None:
-    assert "CPUs" in findings(tmp_path / "store", "--deep")["ray starts here"]["detail"]
+    """In a process of its own: a process whose Ray had a token cannot start one without."""
+    words = ["doctor", "--json", "--deep", "--store", str(tmp_path / "store")]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PREFECT_"))}
+    with short_folder() as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "orchestrator.cli", *words],
+            env=clean | {"GANCTL_RAY_TMP": folder},
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+        assert done.returncode == 0, done.stdout
+        nothing_left(folder)
+    found = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert "CPUs" in found["ray starts here"]["detail"]
