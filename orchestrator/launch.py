@@ -13,7 +13,6 @@ from functools import partial
 from itertools import count
 from typing import Any, Protocol
 
-from gans.training import PACE
 from orchestrator.cluster import Capacity, connected
 from orchestrator.driving import ask, asked, driving, terminated
 from orchestrator.errors import AlreadyExists, ConfigError, Preempted, RunFailed, StoreError
@@ -21,6 +20,7 @@ from orchestrator.experiment import Experiment, parse
 from orchestrator.outcome import Outcome, ended, left_by
 from orchestrator.preflight import check
 from orchestrator.ranks import train_worker
+from orchestrator.record import pace_of
 from orchestrator.store.ids import new_id
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
@@ -123,7 +123,7 @@ class InlineJob:
                         "verdict": tick.verdict.kind,
                         "figures": tick.evaluation or {},
                         "changes": list(tick.changes),
-                        **{name: tick.metrics[name] for name in PACE if name in tick.metrics},
+                        **pace_of(tick),
                     }
                 )
 

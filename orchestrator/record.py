@@ -53,9 +53,8 @@ class Record:
 
     def beat(self, tick: Tick) -> dict[str, Any]:
         """What a heartbeat says besides step and metrics."""
-        pace = {name: tick.metrics[name] for name in PACE if name in tick.metrics}
         told = {"progress": tick.progress, "verdict": tick.verdict.kind, "seconds": tick.seconds}
-        return told | pace | {"figures": self.figures, "changes": self.changes}
+        return told | pace_of(tick) | {"figures": self.figures, "changes": self.changes}
 
     def _picture(self, tick: Tick, held_out: Dataset) -> None:
         assert tick.samples is not None
@@ -63,3 +62,8 @@ class Record:
         image = picture_of(self.experiment.gan, *tick.samples, real)
         meta = {"run": self.writer.run_id, "step": str(tick.step), "seed": str(self.experiment.seed)}
         self.writer.sample(tick.step, encode(image, meta))
+
+
+def pace_of(tick: Tick) -> dict[str, float]:
+    """How fast the run goes, as far as the tick tells."""
+    return {name: tick.metrics[name] for name in PACE if name in tick.metrics}

@@ -132,14 +132,13 @@ def as_trial(experiment: Experiment, plan: Plan) -> Experiment:
 
 def seal_left(objects: Objects, ledger: Ledger) -> None:
     """End the runs of trials that cannot say so themselves: their process died too often, or they never went on."""
-    beats = {
-        row["run_id"]: live_key(row["run_id"]) for row in ledger.table() if row["run_id"] and row["counts"]
+    given_up = {
+        live_key(row["run_id"]): row
+        for row in ledger.table()
+        if row["run_id"] and row["counts"] and row["state"] in ("PRUNED", "FAIL")
     }
-    found = objects.get_many(beats.values())
-    for row in ledger.table():
-        beat = found.get(beats.get(row["run_id"], ""))
-        if beat is None or not row["counts"] or row["state"] not in ("PRUNED", "FAIL"):
-            continue
+    for key, beat in objects.get_many(given_up).items():
+        row = given_up[key]
         with suppress(AlreadyExists, NotFound):  # it has ended, or was never begun
             writer = RunWriter.attach(objects, row["run_id"])
             if row["state"] == "PRUNED":
