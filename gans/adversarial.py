@@ -6,6 +6,7 @@ its paper's defaults.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,7 +19,7 @@ from gans.family import Family, Networks, Optimiser, Phase, Step, Terms
 from gans.losses import LossName, named
 from gans.penalties import clip_weights, gradient_penalty, zero_centred
 from gans.remedies import Remedy
-from gans.schedule import Cosine, Schedule, at
+from gans.schedule import Schedule, at, scaled
 
 # What remedies lead to (docs/health.md has the runs): lr_d / lr_g after a collapse and after the critic won, the
 # weight of a new penalty, and the fastest generator.
@@ -62,12 +63,9 @@ class Adversarial(Family):
 
     def phases(self) -> tuple[Phase, ...]:
         lazy = self.penalised and self.penalty_every > 1
-        c = self.penalty_every / (self.penalty_every + 1) if lazy else 1.0
-        betas = tuple(
-            Cosine(start=b.start**c, end=b.end**c) if isinstance(b, Cosine) else b**c for b in self.betas
-        )
-        critic = Optimiser(_scaled(self.lr_g, self.lr_ratio * c), betas, self.optimiser)  # type: ignore[arg-type]
         generator = Optimiser(self.lr_g, self.betas, self.optimiser)
+        critic = replace(generator, lr=scaled(self.lr_g, self.lr_ratio))
+        critic = critic.lazy(self.penalty_every) if lazy else critic
         inline = self.penalised and not lazy
         d, g = ("discriminator",), ("generator",)
         phases = [Phase("critic", d, critic, repeats=self.critic_steps, double=inline)]
@@ -96,7 +94,7 @@ class Adversarial(Family):
             nets, step
         )
 
-    def after(self, phase: str, nets: Networks) -> None:
+    def after(self, phase: str, nets: Networks, step: Step) -> None:
         if self.clip and phase == "critic":
             clip_weights(nets["discriminator"].parameters(), self.clip)
 
@@ -116,7 +114,7 @@ class Adversarial(Family):
         r1, r2 = (w if _counts(w) else NEW_PENALTY for w in (self.r1, self.r2))
         paired = {"loss": "relativistic", "betas": (0.0, 0.9), "r1": r1, "r2": r2}
         loss = {} if self.loss == "relativistic" or bounded else paired
-        slower = {"lr_g": _scaled(self.lr_g, 0.5)}
+        slower = {"lr_g": scaled(self.lr_g, 0.5)}
         ladders: dict[str, tuple[dict[str, Any], ...]] = {
             "mode collapse": (self._faster_critic(), penalty, loss),
             "partial collapse": (self._faster_critic(), penalty, loss),
@@ -130,7 +128,7 @@ class Adversarial(Family):
     def _calmer(self) -> dict[str, Any]:
         """A generator whose learning rate begins at `FASTEST` at most."""
         begins = at(self.lr_g, 0.0)
-        return {"lr_g": _scaled(self.lr_g, FASTEST / begins)} if begins > 2 * FASTEST else {}
+        return {"lr_g": scaled(self.lr_g, FASTEST / begins)} if begins > 2 * FASTEST else {}
 
     def _faster_critic(self) -> dict[str, Any]:
         return self._calmer() | ({"lr_ratio": AFTER_COLLAPSE} if self.lr_ratio < AFTER_VICTORY else {})
@@ -140,7 +138,7 @@ class Adversarial(Family):
         changes = self._calmer()
         if self.lr_ratio > AFTER_VICTORY:
             most = FASTEST / at(self.lr_g, 0.0)
-            changes["lr_g"] = _scaled(self.lr_g, min(self.lr_ratio / AFTER_VICTORY, most))
+            changes["lr_g"] = scaled(self.lr_g, min(self.lr_ratio / AFTER_VICTORY, most))
             changes["lr_ratio"] = AFTER_VICTORY
         if self.critic_steps > 1 and not bounded:
             changes["critic_steps"] = 1
@@ -148,11 +146,12 @@ class Adversarial(Family):
             changes["loss"] = "non_saturating"
         return changes
 
-    def _fake(self, nets: Networks, step: Step) -> Tensor:
+    def fake(self, nets: Networks, step: Step) -> Tensor:
+        """Generated rows beside those of the batch, in training."""
         return self.generate(nets, self.latents(step.draws), step.batch)
 
     def _critic(self, nets: Networks, step: Step) -> Terms:
-        fake = step.detached("fake", lambda: self._fake(nets, step)).float()
+        fake = step.detached("fake", lambda: self.fake(nets, step)).float()
         real = step.batch["x"]
         inline = self.penalised and self.penalty_every == 1
         if inline:
@@ -169,7 +168,7 @@ class Adversarial(Family):
 
     def _penalty(self, nets: Networks, step: Step) -> Terms:
         with torch.no_grad():
-            fake = self._fake(nets, step).float()
+            fake = self.fake(nets, step).float()
         real, fake = step.batch["x"].detach().requires_grad_(True), fake.requires_grad_(True)
         real_logits = self.judge(nets, real, step.batch)
         fake_logits = self.judge(nets, fake, step.batch)
@@ -193,19 +192,13 @@ class Adversarial(Family):
         return total
 
     def _generator(self, nets: Networks, step: Step) -> Terms:
-        fake = step.attached("fake", lambda: self._fake(nets, step))
+        fake = step.attached("fake", lambda: self.fake(nets, step))
         loss = named(self.loss)
         fake_logits = self.judge(nets, fake, step.batch)
         with torch.no_grad():
             real_logits = self.judge(nets, step.batch["x"], step.batch) if loss.paired else fake_logits
         value = loss.generator(real_logits, fake_logits)
         return value.mean(), {"loss_g": value.detach()}
-
-
-def _scaled(value: float | Cosine, factor: float) -> float | Cosine:
-    if isinstance(value, Cosine):
-        return Cosine(start=value.start * factor, end=value.end * factor)
-    return value * factor
 
 
 def _counts(weight: Any) -> bool:

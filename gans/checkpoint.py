@@ -77,7 +77,7 @@ def restore_networks(
     if problems := family.check(spec):
         raise ConfigError("; ".join(problems))
     with torch.random.fork_rng(devices=[]):
-        networks = family.networks(spec)
+        networks = family.built(spec)
     for name, network in networks.items():
         weights = _below(tensors, f"averages.{name}.") if averaged else {}
         try:

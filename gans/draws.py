@@ -20,11 +20,18 @@ class Draws:
     """Seeded draws for `num` rows, of which this rank keeps its own, micro-batch after micro-batch."""
 
     def __init__(
-        self, seed: int, num: int, device: torch.device, rank: int = 0, world: int = 1, pieces: int = 1
+        self,
+        seed: int,
+        num: int,
+        device: torch.device,
+        rank: int = 0,
+        world: int = 1,
+        pieces: int = 1,
+        unit: int = 1,
     ) -> None:
         self.num = num
         self.device = device
-        self._rows = shards(num, rank, world, pieces)
+        self._rows = shards(num, rank, world, pieces, unit)
         self._seed = seed
         self._generator = torch.Generator(device)
         self.restart(0)

@@ -19,7 +19,7 @@ from gans.data.base import Batch, DataSpec
 from gans.draws import Draws
 from gans.errors import ConfigError
 from gans.remedies import Remedy
-from gans.schedule import Schedule
+from gans.schedule import Schedule, powered, scaled
 from gans.sync import Sync
 
 Networks = dict[str, nn.Module]
@@ -33,6 +33,16 @@ class Optimiser:
     lr: Schedule
     betas: tuple[Schedule, Schedule] = (0.0, 0.9)
     kind: Literal["adam", "rmsprop"] = "adam"
+
+    def lazy(self, every: int) -> Optimiser:
+        """The same for a player that has a lazy phase each `every` steps: lr * c and betas^c, c = i / (i + 1).
+
+        Karras et al. 2020 (StyleGAN2), appendix B. The lazy phase's loss is to be multiplied by `every`.
+        """
+        c = every / (every + 1)
+        return replace(
+            self, lr=scaled(self.lr, c), betas=(powered(self.betas[0], c), powered(self.betas[1], c))
+        )
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,21 @@ class Family(Config):
     scalars: ClassVar[frozenset[str]] = frozenset()
     row_wise: ClassVar[bool] = False
 
+    @property
+    def coupled(self) -> bool:
+        """Whether the present values couple rows of a family that otherwise is `row_wise`."""
+        return self.unit > 1
+
+    @property
+    def unit(self) -> int:
+        """Rows that are judged together: so many consecutive rows of the global batch, whose size is a multiple of
+        it, are never split over ranks or micro-batches."""
+        return 1
+
+    def rows(self, progress: float, batch: int) -> int:
+        """Rows of the global batch of a step at `progress` in [0, 1] of the budget: all `batch`, or fewer."""
+        return batch
+
     def check(self, spec: DataSpec) -> list[str]:
         """Every reason, one line each, why this family cannot train on such data."""
         return []
@@ -123,6 +148,10 @@ class Family(Config):
     def networks(self, spec: DataSpec) -> Networks:
         """Freshly initialised networks by name (global RNG: the loop seeds it)."""
         raise NotImplementedError
+
+    def built(self, spec: DataSpec) -> Networks:
+        """The networks as they train and sample: those of `networks`, with what options add to them."""
+        return self.networks(spec)
 
     def phases(self) -> tuple[Phase, ...]:
         """The phases of a step, in order."""
@@ -132,8 +161,11 @@ class Family(Config):
         """The scalar to minimise in `phase` (a mean over this rank's rows) and scalars to report."""
         raise NotImplementedError
 
-    def after(self, phase: str, nets: Networks) -> None:
-        """Called once the phase's optimiser has stepped (weight clipping and the like)."""
+    def after(self, phase: str, nets: Networks, step: Step) -> None:
+        """Called once the phase's optimiser has stepped: weight clipping, running means.
+
+        What a step saw of its rows lies in `step.memory`; `step.sync.total` makes of it what all ranks saw.
+        """
 
     def memory(self, spec: DataSpec, rows: int) -> dict[str, Tensor]:
         """State that belongs to rows of the global batch: tensors with `rows` first, sharded like the batch.

@@ -136,7 +136,7 @@ class Reporter:
             self.course.keep(t.state())
         return Tick(
             step=t.steps,
-            images=t.steps * t.options.batch,
+            images=t.images,
             seconds=t.seconds,
             progress=progress,
             metrics=metrics | verdict.signals,

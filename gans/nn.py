@@ -42,7 +42,9 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         var = self.sync.total(centred.square().sum(axes)) / count
         self._track(mean.detach(), var.detach(), float(count.item()))
         out = centred * torch.rsqrt(var + self.eps).view(shape)
-        return (out * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)
+        if self.affine:
+            out = out * self.weight.view(shape) + self.bias.view(shape)
+        return out.to(input.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, count: float) -> None:

@@ -66,18 +66,31 @@ class Train(Config):
     @property
     def total_steps(self) -> int | None:
         """Steps the budget allows, as far as it is counted in steps or images."""
-        by_images = None if self.images is None else max(1, self.images // self.batch)
-        known = [n for n in (self.steps, by_images) if n is not None]
-        return min(known) if known else None
+        return self.steps_left(0, 0, self.batch)
 
-    def progress(self, step: int, seconds: float) -> float:
+    def steps_left(self, step: int, images: int, rows: int) -> int | None:
+        """Steps of `rows` images that are left after `step` steps and `images` images; None where only time counts."""
+        left = [] if self.steps is None else [self.steps - step]
+        if self.images is not None:
+            left.append(-(-(self._whole - images) // rows))
+        return min(left) if left else None
+
+    def progress(self, step: int, images: int, seconds: float) -> float:
         """Share of the budget used, in [0, 1]."""
         shares = [0.0]
-        if self.total_steps is not None:
-            shares.append(step / self.total_steps)
+        if self.steps is not None:
+            shares.append(step / self.steps)
+        if self.images is not None:
+            shares.append(images / self._whole)
         if self.seconds is not None:
             shares.append(seconds / self.seconds)
         return min(1.0, max(shares))
+
+    @property
+    def _whole(self) -> int:
+        """Images of the budget, in whole batches."""
+        assert self.images is not None
+        return max(self.batch, self.images - self.images % self.batch)
 
 
 PLAIN = {"precision": "fp32", "channels_last": False, "fused": False, "reuse": False}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -85,7 +86,7 @@ class Group:
         pieces = [[None] * len(self.members) if g is None else g.unbind() for g in gradients]
         for member, progress, *mine in zip(self.members, self._progress, *pieces, strict=True):
             own = next(p for p in member.phases if p.name == phase.name)
-            member.update(own, mine, progress)
+            member.update(own, mine, replace(step, progress=progress))
 
     @contextmanager
     def _fixed(self, trains: tuple[str, ...]) -> Iterator[None]:

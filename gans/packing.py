@@ -131,6 +131,8 @@ def why_not(training: Training) -> str:
         return f"{family} keeps a memory of rows"
     if not training.family.row_wise:
         return f"{family} does not say that its objective treats rows apart (row_wise)"
+    if training.family.coupled:
+        return f"{family} couples rows by its present options"
     for name, net in training.nets.items():
         if why := obstacle(net):
             return f"the {name} of {family} is not packed: {why}"
@@ -159,6 +161,7 @@ class Snapshot:
     tensors: list[Tensor]
     optimisers: dict[tuple[str, ...], dict[Any, dict[str, Any]]]
     steps: int
+    images: int
     seconds: float
     cursor: int
     batch: Batch
@@ -172,7 +175,7 @@ class Snapshot:
             for key, optimiser in t.optimisers.items()
         }
         tensors = [tensor.detach().clone() for tensor in _tensors(t)]
-        return cls(tensors, moments, t.steps, t.seconds, t.loader.cursor, t.batch, t.reports)
+        return cls(tensors, moments, t.steps, t.images, t.seconds, t.loader.cursor, t.batch, t.reports)
 
     def restore(self, t: Training) -> None:
         """Take `t` back to it."""
@@ -182,7 +185,8 @@ class Snapshot:
         for key, optimiser in t.optimisers.items():
             optimiser.state.clear()
             optimiser.state.update(self.optimisers[key])
-        t.steps, t.seconds, t.loader.cursor = self.steps, self.seconds, self.cursor
+        t.steps, t.images, t.seconds = self.steps, self.images, self.seconds
+        t.loader.cursor = self.cursor
         t.batch, t.reports = self.batch, self.reports
 
 

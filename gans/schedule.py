@@ -21,6 +21,20 @@ class Cosine(Config):
 Schedule = Annotated[float | Cosine, Field(union_mode="smart")]
 
 
+def scaled(value: float | Cosine, factor: float) -> float | Cosine:
+    """The schedule times `factor`."""
+    if isinstance(value, Cosine):
+        return Cosine(start=value.start * factor, end=value.end * factor)
+    return value * factor
+
+
+def powered(value: float | Cosine, exponent: float) -> float | Cosine:
+    """The schedule's ends to the power of `exponent`."""
+    if isinstance(value, Cosine):
+        return Cosine(start=value.start**exponent, end=value.end**exponent)
+    return value**exponent
+
+
 def at(value: float | Cosine, progress: float) -> float:
     """The value of a schedule at `progress` in [0, 1]."""
     return value.at(progress) if isinstance(value, Cosine) else value

@@ -38,7 +38,7 @@ def build(family: Family, dataset: Dataset, seed: int) -> Networks:
         raise ConfigError("; ".join(problems))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return family.networks(dataset.spec)
+        return family.built(dataset.spec)
 
 
 class Company(Protocol):
@@ -94,20 +94,34 @@ class Training:
         self.optimisers = {
             p.trains: optimise.made(p.optimiser, self.params[p.trains], self.speed.fused) for p in self.phases
         }
-        rank, world = sync.rank, sync.world
-        pieces = options.accumulate
-        self.loader = Loader(dataset, options.batch, seed, rank, world, device, pieces)
-        self.draws = Draws(seed, options.batch, device, rank, world, pieces)
-        self._rows = shards(options.batch, rank, world, pieces)
-        self.share = sum(piece.stop - piece.start for piece in self._rows) / options.batch
+        self._deal(dataset, family.rows(0.0, options.batch))
         memory = family.memory(dataset.spec, options.batch)
         self.memory = {k: cut(v, self._rows).to(device) for k, v in memory.items()}
-        self.steps = 0
+        self.steps = self.images = 0
         self.seconds = 0.0
         self.reports: dict[str, Tensor] = {}  # scalars, or one value a row of this rank
         self.batch: Batch = {}
         self.pack: Company | None = None
         self._fetched = 0.0  # seconds waited for data
+
+    def _deal(self, dataset: Dataset, rows: int, cursor: int = 0) -> None:
+        """Deal out global batches of `rows` rows to the ranks, from place `cursor` of the data on."""
+        device, unit, pieces = self.speed.device, self.family.unit, self.options.accumulate
+        ranks = self.sync.rank, self.sync.world
+        self.rows = rows
+        self.loader = Loader(dataset, rows, self.seed, *ranks, device, pieces, unit)
+        self.loader.cursor = cursor
+        self.draws = Draws(self.seed, rows, device, *ranks, pieces, unit)
+        self._rows = shards(rows, *ranks, pieces, unit)
+        self.share = sum(piece.stop - piece.start for piece in self._rows) / rows
+
+    def _resize(self, rows: int) -> None:
+        """Go on with global batches of `rows` rows. A family that keeps memory of rows has one size."""
+        if rows != self.rows:
+            assert not self.memory
+            self.loader.close()
+            self._deal(self.loader.dataset, rows, self.loader.cursor)
+            self.batch = {}
 
     def run_until_tick(self) -> Pace:
         """Run to the next multiple of `log_every` or the end of the budget; returns how fast that went."""
@@ -122,6 +136,7 @@ class Training:
         """`run_until_tick` without the company of a pack."""
         num = self.steps_to_tick
         begun, fetched, waited, used = self._clocks()
+        seen = self.images
         for i in range(num):
             self.run_step(observe=i == num - 1)
         if self.speed.device.type == "cuda":
@@ -132,7 +147,7 @@ class Training:
         self.seconds += self.sync.agree(int(spent * 1e6)) / 1e6  # schedules must not differ by rank
         spent = max(spent, 1e-9)
         pace = {
-            "images_per_second": num * self.options.batch / spent,
+            "images_per_second": (self.images - seen) / spent,
             "data_wait": fetched / spent,
             "sync_wait": waited / spent,
             "cpu_use": used / spent,
@@ -153,18 +168,20 @@ class Training:
     @property
     def progress(self) -> float:
         """Share of the budget used."""
-        return self.options.progress(self.steps, self.seconds)
+        return self.options.progress(self.steps, self.images, self.seconds)
 
     @property
     def steps_to_tick(self) -> int:
         """Steps to the next multiple of `log_every` or the end of the budget."""
         if self.progress >= 1.0:
             return 0
-        num, total = self.options.log_every - self.steps % self.options.log_every, self.options.total_steps
-        return num if total is None else min(num, total - self.steps)
+        num = self.options.log_every - self.steps % self.options.log_every
+        left = self.options.steps_left(self.steps, self.images, self.rows)
+        return num if left is None else min(num, left)
 
     def run_step(self, observe: bool = False) -> None:
         """One step: every due phase in order. `observe` also measures gradient norms."""
+        self._resize(self.family.rows(self.progress, self.options.batch))
         self.draws.restart(self.steps)
         self.reports = {}
         due = [p for p in self.phases if p.due(self.steps)]
@@ -177,8 +194,9 @@ class Training:
     def end_step(self) -> None:
         """Count the step and let the averages follow."""
         self.steps += 1
+        self.images += self.rows
         for average in self.averages.values():
-            average.update(self.options.batch, self.steps * self.options.batch)
+            average.update(self.rows, self.images)
 
     def batch_for(self, phase: Phase) -> Batch:
         """This rank's rows of the batch that `phase` looks at: a fresh one, or the one before."""
@@ -199,7 +217,7 @@ class Training:
         if observe:
             present = [g for g in gradients if g is not None]
             self.reports[f"grad_{phase.name}"] = torch.stack(torch._foreach_norm(present)).norm()
-        self.update(phase, gradients, step.progress)
+        self.update(phase, gradients, step)
 
     def _gradients(self, phase: Phase, step: Step) -> tuple[Gradients, dict[str, Tensor]]:
         """Those of the global batch, computed piece by piece, and what the family reports of this rank's rows."""
@@ -214,12 +232,12 @@ class Training:
                 before = summed(torch.autograd.grad(loss, params, allow_unused=True), before)
         return self.sync.gradients(loss, params, before), _merged(reports)
 
-    def update(self, phase: Phase, gradients: Sequence[Tensor | None], progress: float) -> None:
+    def update(self, phase: Phase, gradients: Sequence[Tensor | None], step: Step) -> None:
         """Step the optimiser of `phase` by the gradients of the parameters that it trains."""
         optimiser = self.optimisers[phase.trains]
-        optimise.follow(optimiser, phase.optimiser, progress)
+        optimise.follow(optimiser, phase.optimiser, step.progress)
         optimise.step(optimiser, self.params[phase.trains], gradients)
-        self.family.after(phase.name, self.nets)
+        self.family.after(phase.name, self.nets, step)
 
     def sampling_nets(self) -> Networks:
         """The networks to sample from: averages where there are any."""
@@ -235,7 +253,13 @@ class Training:
             "averages": {name: a.network.state_dict() for name, a in self.averages.items()},
             "optimisers": {"+".join(k): o.state_dict() for k, o in self.optimisers.items()},
             "memory": {k: self._gathered(v) for k, v in self.memory.items()},
-            "position": {"step": self.steps, "cursor": self.loader.cursor, "seconds": self.seconds},
+            "position": {
+                "step": self.steps,
+                "images": self.images,
+                "rows": self.rows,
+                "cursor": self.loader.cursor,
+                "seconds": self.seconds,
+            },
             "batch": {k: self._gathered(v) for k, v in self.batch.items()},
         }
 
@@ -249,9 +273,10 @@ class Training:
     def load(self, state: State) -> None:
         """Take up `state`, which stays the caller's, at any world size."""
         self._load_weights(state)
-        self.batch = {k: cut(v, self._rows).to(self.speed.device) for k, v in state["batch"].items()}
         position = state["position"]
-        self.steps, self.seconds = position["step"], position["seconds"]
+        self._resize(position["rows"])
+        self.batch = {k: cut(v, self._rows).to(self.speed.device) for k, v in state["batch"].items()}
+        self.steps, self.images, self.seconds = position["step"], position["images"], position["seconds"]
         self.loader.cursor = position["cursor"]
 
     def turn(self, family: Family | None, weights: State | None) -> None:
@@ -280,8 +305,8 @@ class Training:
         found, pieces = self.sync.gather_rows(rows), self.options.accumulate
         if pieces == 1:
             return found
-        every = torch.arange(self.options.batch, device=found.device)
-        held = [cut(every, shards(len(every), r, self.sync.world, pieces)) for r in range(self.sync.world)]
+        every, unit, world = torch.arange(len(found), device=found.device), self.family.unit, self.sync.world
+        held = [cut(every, shards(len(every), r, world, pieces, unit)) for r in range(world)]
         return torch.empty_like(found).index_copy_(0, torch.cat(held), found)
 
 

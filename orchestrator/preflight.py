@@ -43,7 +43,10 @@ def check_data(experiment: Experiment) -> None:
     if problems := experiment.gan.check(dataset.spec):
         raise ConfigError("\n".join(problems))
     train = experiment.train
-    Loader(dataset, train.batch, world=experiment.scale.most, seed=0, pieces=train.accumulate)
+    world, unit = experiment.scale.most, experiment.gan.unit
+    for progress in (0.0, 1.0):
+        rows = experiment.gan.rows(progress, train.batch)
+        Loader(dataset, rows, world=world, seed=0, pieces=train.accumulate, unit=unit)
     data.load("held_out", files)
 
 

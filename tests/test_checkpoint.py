@@ -36,7 +36,7 @@ def sample_state() -> State:
             "generator": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 1e-3}]}
         },
         "memory": {"pool": torch.zeros(0, 2)},
-        "position": {"step": 3, "cursor": 12, "seconds": 0.25},
+        "position": {"step": 3, "images": 12, "rows": 4, "cursor": 12, "seconds": 0.25},
         "batch": {},
         "best": {"fid": float("inf"), "stale": 0},
         "monitor": {"coverage": [0.5], "high": False, "falls": 0},

@@ -316,7 +316,7 @@ class Joining(Vanilla):
     """Shows its discriminator real and generated rows at once, which mixes the members of a pack."""
 
     def _critic(self, nets: Networks, step: Step) -> Terms:
-        rows = torch.cat([step.batch["x"], self._fake(nets, step).detach()])
+        rows = torch.cat([step.batch["x"], self.fake(nets, step).detach()])
         loss = self.judge(nets, rows, step.batch).square()
         return loss.mean(), {"loss_d": loss.detach()}
 

@@ -25,12 +25,12 @@ def shard(batch: int, rank: int, world: int) -> slice:
     return slice(start, start + share + (rank < rest))
 
 
-def shards(batch: int, rank: int, world: int, pieces: int) -> tuple[slice, ...]:
+def shards(batch: int, rank: int, world: int, pieces: int, unit: int = 1) -> tuple[slice, ...]:
     """Rank `rank`'s rows of each of the `pieces` micro-batches of a global batch, which are the same at every size of
-    the world."""
+    the world. Each run of `unit` rows stays whole."""
     return tuple(
-        slice(piece.start + mine.start, piece.start + mine.stop)
-        for piece in (shard(batch, i, pieces) for i in range(pieces))
+        slice(unit * (piece.start + mine.start), unit * (piece.start + mine.stop))
+        for piece in (shard(batch // unit, i, pieces) for i in range(pieces))
         for mine in [shard(piece.stop - piece.start, rank, world)]
     )
 
@@ -44,8 +44,9 @@ class Loader:
     """Global batches are consecutive pieces of the concatenated epochs, whatever the number of ranks.
 
     batch: samples of a global batch, over all ranks. seed: of the order. device: where batches are. pieces:
-    micro-batches, one after another in what a rank is given.
-    Raises DataError where `batch` exceeds the data set or leaves a rank without a sample.
+    micro-batches, one after another in what a rank is given. unit: consecutive rows that no two ranks or micro-batches
+    share. Raises DataError where `batch` exceeds the data set, is no multiple of `unit`, or leaves a rank without a
+    sample.
     """
 
     def __init__(
@@ -57,24 +58,31 @@ class Loader:
         world: int = 1,
         device: torch.device | str = "cpu",
         pieces: int = 1,
+        unit: int = 1,
     ) -> None:
         if batch > len(dataset):
             raise DataError(
                 f"batch {batch} is larger than the data set ({len(dataset)} samples): "
                 f"set train.batch ≤ {len(dataset)}"
             )
-        if batch < world * pieces:
+        if batch % unit:
+            raise DataError(
+                f"batch {batch} is not made of groups of {unit} samples, which this family judges together: "
+                f"set train.batch to a multiple of {unit}"
+            )
+        if batch < world * pieces * unit:
             each = f" x {pieces} micro-batches" if pieces > 1 else ""
             less = ", or lower train.accumulate" if pieces > 1 else ""
             raise DataError(
-                f"batch {batch} leaves some of {world} workers{each} without a sample: "
-                f"set train.batch ≥ {world * pieces}{less}"
+                f"batch {batch} leaves some of {world} workers{each} without a "
+                f"{'sample' if unit == 1 else f'group of {unit} samples'}: "
+                f"set train.batch ≥ {world * pieces * unit}{less}"
             )
         self.dataset = dataset
         self.batch = batch
         self.device = torch.device(device)
         self._seed = seed
-        self._shards = shards(batch, rank, world, pieces)
+        self._shards = shards(batch, rank, world, pieces, unit)
         self._cursor = 0
         self._resident = _placed(dataset, self.device) if isinstance(dataset, Resident) else None
         self._order_device = (

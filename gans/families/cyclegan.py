@@ -23,7 +23,7 @@ from gans.family import Family, Networks, Optimiser, Phase, Step, Terms
 from gans.losses import LOSSES
 from gans.networks import LeakyReLU, initialise
 from gans.nn import normalisation
-from gans.schedule import Cosine, Schedule
+from gans.schedule import Schedule, scaled
 
 SMALLEST = 8
 
@@ -83,13 +83,8 @@ class CycleGAN(Family):
 
     def phases(self) -> tuple[Phase, ...]:
         lr = self.lr_g
-        scaled = (
-            Cosine(start=lr.start * self.lr_ratio, end=lr.end * self.lr_ratio)
-            if isinstance(lr, Cosine)
-            else lr * self.lr_ratio
-        )
         return (
-            Phase("critic", ("d_a", "d_b"), Optimiser(scaled, self.betas)),
+            Phase("critic", ("d_a", "d_b"), Optimiser(scaled(lr, self.lr_ratio), self.betas)),
             Phase("generator", ("g_ab", "g_ba"), Optimiser(lr, self.betas), data="same", reuses=True),
         )
 

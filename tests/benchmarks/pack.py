@@ -36,7 +36,7 @@ from gans.options import Train
 from gans.packing import Pack
 from gans.training import PACE, State
 from orchestrator.experiment import Experiment
-from orchestrator.recipes import demo, vanilla_digits
+from orchestrator.recipes.plain import demo, vanilla_digits
 from orchestrator.sweep.space import Choice, LogUniform, Space
 from tests.benchmarks.report import Report
 

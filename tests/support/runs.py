@@ -1,4 +1,7 @@
-"""Tiny runs of every family, for tests of what is done with a run's state and networks."""
+"""Tiny runs of every family, for tests of what is done with a run's state and networks.
+
+A family that is not in `TINY` is taken from the cases of the contract suite.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from gans.health import Monitor
 from gans.loop import train
 from gans.options import Train
 from gans.training import State
+from tests.support.families import CASES, loaded, with_fields
 
 TINY: dict[str, dict[str, Any]] = {
     "vanilla": {"width": 8},
@@ -30,6 +34,9 @@ OPTIONS = Train(steps=4, batch=4, log_every=2, sample_grid=4, evaluate_every=0)
 
 def tiny(tag: str, **fields: Any) -> tuple[Family, Dataset]:
     """A family of a few thousand weights, and data for it."""
+    if tag not in TINY:
+        case = with_fields(CASES[tag], **fields)
+        return case.family, loaded(case.data)
     data: DataConfig = DigitDomains(size=16) if tag == "cyclegan" else Digits(size=8)
     return family_class(tag)(**{**TINY[tag], **fields}), data.load("train")
 

@@ -1,0 +1,21 @@
+"""Recipes of CycleGAN."""
+
+from __future__ import annotations
+
+from gans.data.domains import DigitDomains
+from gans.families.cyclegan import CycleGAN
+from gans.options import Train
+from orchestrator.experiment import Experiment
+
+
+def cyclegan_digits() -> Experiment:
+    """Unpaired translation between two domains made from the digits: as they are, and inverted with a shadow.
+
+    Without the identity loss, which fights a map that inverts contrast.
+    """
+    return Experiment(
+        name="cyclegan.digits",
+        gan=CycleGAN(width=8, width_d=16, blocks=2, lr_g=1e-3, identity=0.0),
+        data=DigitDomains(size=16),
+        train=Train(steps=1200, batch=16, evaluate_every=300, sample_every=300, sample_grid=32),
+    )

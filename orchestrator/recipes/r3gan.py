@@ -1,0 +1,28 @@
+"""Recipes of R3GAN."""
+
+from __future__ import annotations
+
+from gans.data.digits import Digits
+from gans.families.r3gan import R3GAN
+from gans.options import Train
+from gans.schedule import Cosine
+from orchestrator.experiment import Experiment
+from orchestrator.sweep.space import LogUniform, Space
+
+
+def r3gan_digits() -> Experiment:
+    """Relativistic pairing with R1 and R2 on residual networks, 16 px digits."""
+    return Experiment(
+        name="r3gan.digits",
+        gan=R3GAN(
+            width=16,
+            lr_g=Cosine(start=1e-3, end=2e-4),
+            lr_ratio=5.0,
+            betas=(0.0, 0.99),
+            r1=3.0,
+            r2=3.0,
+        ),
+        data=Digits(size=16),
+        train=Train(steps=2000, batch=64, evaluate_every=500, sample_every=500),
+        search=Space({"gan.lr_ratio": LogUniform(low=1.0, high=20.0)}),
+    )
