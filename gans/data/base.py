@@ -26,11 +26,15 @@ Split = Literal["train", "held_out"]
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a batch: its kind and the shape of one sample (labels have shape `()`)."""
+    """One field of a batch: its kind and the shape of one sample (labels have shape `()`).
+
+    `independent`: it is drawn apart from the other fields of its row, so that nothing pairs them.
+    """
 
     kind: Literal["image", "vector", "label"]
     shape: tuple[int, ...]
     num_classes: int | None = None
+    independent: bool = False
 
 
 @dataclass(frozen=True)

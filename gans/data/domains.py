@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -80,7 +81,7 @@ class Unpaired:
     def __init__(self, a: Dataset, b: Dataset) -> None:
         self.a = a
         self.b = b
-        self.spec = DataSpec({"a": a.spec.x, "b": b.spec.x})
+        self.spec = DataSpec({"a": a.spec.x, "b": replace(b.spec.x, independent=True)})
 
     @property
     def skipped(self) -> Skipped:

@@ -19,6 +19,13 @@ KINDS: dict[str, str] = {
     "parquet": "gans.data.parquet:Parquet",
     "domains": "gans.data.domains:Domains",
     "digit_domains": "gans.data.domains:DigitDomains",
+    "shapes": "gans.data.shapes:Shapes",
+    "shape_pairs": "gans.data.pairs:ShapePairs",
+    "photos": "gans.data.photos:Photos",
+    "photo_domains": "gans.data.photos:PhotoDomains",
+    "lowres": "gans.data.lowres:LowRes",
+    "stacked_digits": "gans.data.stacked:StackedDigits",
+    "stacked_mnist": "gans.data.stacked:StackedMnist",
 }
 
 
