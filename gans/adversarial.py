@@ -1,18 +1,21 @@
 """The two-player game that most families share: one generator, one discriminator, any loss, any penalty.
 
 It knows phases, losses and penalties, and nothing of architectures: a family that builds on it adds networks and
-its paper's defaults.
+its paper's defaults. Options that any such family has, from `augment` on, are in gans/techniques.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from gans import advice, techniques
+from gans.advice import counts
+from gans.augment import Part, Policy
 from gans.data.base import Batch, DataSpec
 from gans.draws import Draws
 from gans.family import Family, Networks, Optimiser, Phase, Step, Terms
@@ -21,45 +24,102 @@ from gans.penalties import clip_weights, gradient_penalty, zero_centred
 from gans.remedies import Remedy
 from gans.schedule import Schedule, at, scaled
 
-# What remedies lead to (docs/health.md has the runs): lr_d / lr_g after a collapse and after the critic won, the
-# weight of a new penalty, and the fastest generator.
-AFTER_COLLAPSE, AFTER_VICTORY = 3.0, 2.0
-NEW_PENALTY = 0.5
-FASTEST = 1e-3
-
 
 class Adversarial(Family):
     """Hyperparameters of a generator against a discriminator.
 
-    `lr_ratio` is lr_d / lr_g. `warmup` is the number of steps in which the critic trains alone. `r1`, `r2` weigh
-    |grad D|^2 / 2 on real and generated rows, `gp` weighs (|grad D| - 1)^2 between them, `clip` bounds the
-    critic's weights. `penalty_every` > 1 makes the penalty a lazy phase of its own (Karras et al. 2020, appendix
-    B): its learning rate and betas are corrected by c = i / (i + 1), its weight multiplied by the interval.
+    With `penalty_every` > 1 the penalty is a lazy phase of its own (Karras et al. 2020, appendix B): its learning rate
+    and betas are corrected by c = i / (i + 1), its weight multiplied by the interval. The fields from `augment` on are
+    options of any family, off by default.
     """
 
     conditional: ClassVar[bool] = False
     row_wise: ClassVar[bool] = True
+    places_stddev: ClassVar[bool] = False
+    """Whether the discriminator itself finds the place of `minibatch_stddev`."""
     scalars: ClassVar[frozenset[str]] = frozenset({"lr_g", "lr_ratio", "betas", "r1", "r2", "gp"})
 
-    loss: LossName = "non_saturating"
-    lr_g: Schedule = 2e-4
-    lr_ratio: float = Field(1.0, gt=0)
-    betas: tuple[Schedule, Schedule] = (0.5, 0.999)
-    optimiser: Literal["adam", "rmsprop"] = "adam"
-    critic_steps: int = Field(1, ge=1)
-    warmup: int = Field(0, ge=0)
-    r1: Schedule = 0.0
-    r2: Schedule = 0.0
-    gp: float = Field(0.0, ge=0)
-    clip: float = Field(0.0, ge=0)
-    penalty_every: int = Field(1, ge=1)
-    latent_dim: int = Field(64, ge=1)
-    latent: Literal["normal", "uniform"] = "normal"
+    loss: LossName = Field("non_saturating", description="the adversarial loss (gans/losses.py)")
+    lr_g: Schedule = Field(2e-4, description="learning rate of the generator")
+    lr_ratio: float = Field(1.0, gt=0, description="lr_d / lr_g")
+    betas: tuple[Schedule, Schedule] = Field((0.5, 0.999), description="Adam's betas")
+    optimiser: Literal["adam", "rmsprop"] = Field("adam", description="of both players")
+    critic_steps: int = Field(1, ge=1, description="critic updates a generator update")
+    warmup: int = Field(0, ge=0, description="steps in which the critic trains alone")
+    r1: Schedule = Field(0.0, description="weight of |grad D|^2 / 2 on real rows (Mescheder et al. 2018)")
+    r2: Schedule = Field(0.0, description="weight of |grad D|^2 / 2 on generated rows")
+    gp: float = Field(
+        0.0, ge=0, description="weight of (|grad D| - 1)^2 between them (Gulrajani et al. 2017)"
+    )
+    clip: float = Field(
+        0.0, ge=0, description="bound of the critic's weights, 0: none (Arjovsky et al. 2017)"
+    )
+    penalty_every: int = Field(1, ge=1, description="steps from one penalty to the next; above 1 it is lazy")
+    latent_dim: int = Field(64, ge=1, description="entries of the latent z")
+    latent: Literal["normal", "uniform"] = Field(
+        "normal", description="its distribution; uniform: on [-1, 1)"
+    )
+    augment: Literal["none", "ada", "diff"] = Field(
+        "none", description="what D is shown: ADA (Karras et al. 2020b) or DiffAugment (Zhao et al. 2020)"
+    )
+    augment_p: float = Field(0.0, ge=0, le=1, description="a fixed probability for ada; 0: it adapts")
+    ada_target: float = Field(0.6, description="E[sign D(real)] that p is led to (ADA, section 3.1)")
+    ada_images: int = Field(500_000, ge=1, description="real rows in which p moves by 1 (ADA, section 3.1)")
+    ada_every: int = Field(4, ge=1, description="steps from one move of p to the next (ADA, section 3.1)")
+    ada_parts: tuple[Part, ...] = Field(
+        ("blit", "geometry", "colour"), min_length=1, description="transformations of ada (ADA: bgc)"
+    )
+    diff_policy: tuple[Policy, ...] = Field(
+        ("colour", "translation", "cutout"), min_length=1, description="transformations of diff"
+    )
+    lecam: float = Field(0.0, ge=0, description="weight of LeCam's regularisation, .3 (Tseng et al. 2021)")
+    lecam_decay: float = Field(0.99, ge=0, lt=1, description="of its running means (Tseng et al. 2021)")
+    lecam_start: int = Field(1000, ge=0, description="first step that it counts in (official code)")
+    minibatch_stddev: int = Field(
+        0,
+        ge=0,
+        description="rows of a group whose deviation D sees, 4; 0: none (Karras et al. 2018, section 3)",
+    )
+    pac: int = Field(1, ge=1, description="rows that D judges as one (PacGAN, Lin et al. 2018)")
+    unrolled: int = Field(0, ge=0, description="critic steps that G looks ahead (Metz et al. 2017)")
+    unrolled_lr: float = Field(0.05, gt=0, description="learning rate of these steps of gradient descent")
+    consistency: float = Field(
+        0.0, ge=0, description="weight of (D(x) - D(T(x)))^2 on real rows, 10 (CR-GAN, Zhang et al. 2020)"
+    )
+    consistency_fake: float = Field(
+        0.0, ge=0, description="the same on generated ones, 10 (bCR, Zhao et al. 2021)"
+    )
+    consistency_shift: float = Field(0.125, ge=0, lt=1, description="most that T moves, as a share of a side")
+    consistency_flip: bool = Field(False, description="whether T also flips, which changes digits")
+    rotation: float = Field(0.0, ge=0, description="weight of D's rotation task, 1 (SSGAN, Chen et al. 2019)")
+    rotation_g: float = Field(0.2, ge=0, description="weight of G's, where D has one (SSGAN, section 3)")
+    truncation: float | None = Field(
+        None, ge=0, description="bound of normal latents in sampling (Brock et al. 2019); none: no bound"
+    )
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the probability of augmentation follows the discriminator."""
+        return self.augment == "ada" and self.augment_p == 0
+
+    @property
+    def unit(self) -> int:
+        return self.pac * (self.minibatch_stddev or 1)
+
+    @property
+    def coupled(self) -> bool:
+        return super().coupled or self.unrolled > 0
 
     @property
     def penalised(self) -> bool:
         """Whether the critic's loss holds a gradient penalty."""
-        return any(_counts(weight) for weight in (self.r1, self.r2, self.gp))
+        return any(counts(weight) for weight in (self.r1, self.r2, self.gp))
+
+    def check(self, spec: DataSpec) -> list[str]:
+        return techniques.problems(self, spec)
+
+    def built(self, spec: DataSpec) -> Networks:
+        return techniques.equip(self, self.networks(spec), spec)
 
     def phases(self) -> tuple[Phase, ...]:
         lazy = self.penalised and self.penalty_every > 1
@@ -71,7 +131,10 @@ class Adversarial(Family):
         phases = [Phase("critic", d, critic, repeats=self.critic_steps, double=inline)]
         if lazy:
             phases.append(Phase("penalty", d, critic, every=self.penalty_every, data="same", double=True))
-        phases.append(Phase("generator", g, generator, start=self.warmup, data="same", reuses=True))
+        ahead = self.unrolled > 0
+        phases.append(
+            Phase("generator", g, generator, start=self.warmup, data="same", double=ahead, reuses=not ahead)
+        )
         return tuple(phases)
 
     def latents(self, draws: Draws) -> Tensor:
@@ -80,14 +143,28 @@ class Adversarial(Family):
             return draws.normal(self.latent_dim)
         return draws.uniform(self.latent_dim) * 2 - 1
 
+    def sampled_latents(self, draws: Draws) -> Tensor:
+        """(rows, latent_dim): those that samples are made of, cut off as `truncation` says."""
+        if self.truncation is None:
+            return self.latents(draws)
+        return techniques.truncated_normal(draws.uniform(self.latent_dim), self.truncation)
+
     def generate(self, nets: Networks, z: Tensor, batch: Batch) -> Tensor:
         """Generated rows for latents `z`."""
         return nets["generator"](z, batch["label"]) if self.conditional else nets["generator"](z)
 
+    def shown(self, nets: Networks, x: Tensor, step: Step) -> Tensor:
+        """What the discriminator sees of rows `x` in training: augmented ones, as `augment` says."""
+        return x if self.augment == "none" else nets["augment"](x, step.draws)
+
     def judge(self, nets: Networks, x: Tensor, batch: Batch) -> Tensor:
-        """One logit a row."""
+        """One logit a row, or a pack of `pac` rows."""
         logits = nets["discriminator"](x, batch["label"]) if self.conditional else nets["discriminator"](x)
         return logits.float()
+
+    def critic_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """The critic's loss without penalties, one value a row."""
+        return named(self.loss).discriminator(real_logits, fake_logits)
 
     def objective(self, phase: str, nets: Networks, step: Step) -> Terms:
         return {"critic": self._critic, "penalty": self._penalty, "generator": self._generator}[phase](
@@ -97,9 +174,16 @@ class Adversarial(Family):
     def after(self, phase: str, nets: Networks, step: Step) -> None:
         if self.clip and phase == "critic":
             clip_weights(nets["discriminator"].parameters(), self.clip)
+        if phase == "critic":
+            techniques.follow(self, nets, step.step, step.memory, step.sync)
+
+    def memory(self, spec: DataSpec, rows: int) -> dict[str, Tensor]:
+        """Of each row: sums of signs and how many (ADA); the last logits, real and generated, and 1 (LeCam)."""
+        sizes = {"ada": 2 if self.adaptive else 0, "lecam": 3 if self.lecam else 0}
+        return {name: torch.zeros(rows, size) for name, size in sizes.items() if size}
 
     def sample(self, nets: Networks, inputs: Batch, draws: Draws) -> Batch:
-        x = self.generate(nets, self.latents(draws), inputs)
+        x = self.generate(nets, self.sampled_latents(draws), inputs)
         return {"x": x.float(), **{k: inputs[k] for k in self.inputs}}
 
     def exported(self, nets: Networks, spec: DataSpec) -> tuple[nn.Module, Batch]:
@@ -108,43 +192,7 @@ class Adversarial(Family):
         return nets["generator"], {"z": z, **label}
 
     def remedies(self, kind: str) -> tuple[Remedy, ...]:
-        """Balance, then penalty, then loss; only balance for a Wasserstein critic, whose bound is its penalty."""
-        bounded = self.loss == "wasserstein" and bool(self.clip or self.gp)
-        penalty: dict[str, Any] = {} if self.penalised or bounded else {"r1": NEW_PENALTY, "r2": NEW_PENALTY}
-        r1, r2 = (w if _counts(w) else NEW_PENALTY for w in (self.r1, self.r2))
-        paired = {"loss": "relativistic", "betas": (0.0, 0.9), "r1": r1, "r2": r2}
-        loss = {} if self.loss == "relativistic" or bounded else paired
-        slower = {"lr_g": scaled(self.lr_g, 0.5)}
-        ladders: dict[str, tuple[dict[str, Any], ...]] = {
-            "mode collapse": (self._faster_critic(), penalty, loss),
-            "partial collapse": (self._faster_critic(), penalty, loss),
-            "vanishing gradient": (self._slower_critic(bounded), penalty, loss),
-            "discriminator overpowering": (self._slower_critic(bounded), penalty, loss),
-            "oscillation": (penalty, slower, loss),
-            "diverged": (self._calmer() or slower, penalty, loss),
-        }
-        return tuple(Remedy(changes) for changes in ladders.get(kind, ()) if changes)
-
-    def _calmer(self) -> dict[str, Any]:
-        """A generator whose learning rate begins at `FASTEST` at most."""
-        begins = at(self.lr_g, 0.0)
-        return {"lr_g": scaled(self.lr_g, FASTEST / begins)} if begins > 2 * FASTEST else {}
-
-    def _faster_critic(self) -> dict[str, Any]:
-        return self._calmer() | ({"lr_ratio": AFTER_COLLAPSE} if self.lr_ratio < AFTER_VICTORY else {})
-
-    def _slower_critic(self, bounded: bool) -> dict[str, Any]:
-        """The critic keeps its learning rate, the generator catches up: what is left of the budget may be short."""
-        changes = self._calmer()
-        if self.lr_ratio > AFTER_VICTORY:
-            most = FASTEST / at(self.lr_g, 0.0)
-            changes["lr_g"] = scaled(self.lr_g, min(self.lr_ratio / AFTER_VICTORY, most))
-            changes["lr_ratio"] = AFTER_VICTORY
-        if self.critic_steps > 1 and not bounded:
-            changes["critic_steps"] = 1
-        if self.loss == "minimax":
-            changes["loss"] = "non_saturating"
-        return changes
+        return advice.remedies(self, kind)
 
     def fake(self, nets: Networks, step: Step) -> Tensor:
         """Generated rows beside those of the batch, in training."""
@@ -156,22 +204,32 @@ class Adversarial(Family):
         inline = self.penalised and self.penalty_every == 1
         if inline:
             real, fake = real.detach().requires_grad_(True), fake.requires_grad_(True)
-        real_logits = self.judge(nets, real, step.batch)
-        fake_logits = self.judge(nets, fake, step.batch)
-        loss = named(self.loss).discriminator(real_logits, fake_logits)  # (rows,), as are the reports
+        seen_real, seen_fake = self.shown(nets, real, step), self.shown(nets, fake, step)
+        real_logits = self.judge(nets, seen_real, step.batch)
+        fake_logits = self.judge(nets, seen_fake, step.batch)
+        loss = self.critic_loss(real_logits, fake_logits)  # (rows,), as are the reports
         report = {"loss_d": loss.detach(), **_signs(real_logits.detach(), fake_logits.detach())}
+        if self.loss == "wasserstein":
+            report["wasserstein"] = report["d_gap"]  # eq. 2 of Arjovsky et al. 2017, up to a factor
         if inline:
             penalty = self._weighted(nets, step, real, fake, real_logits, fake_logits)
             report["penalty"] = penalty.detach()
             loss = loss + penalty
+        techniques.remember(step.memory, self.pac, real_logits, fake_logits)
+        added = techniques.regularisers(self, nets, step, (seen_real, real_logits), (seen_fake, fake_logits))
+        for name, term in added.items():
+            report[name] = term.detach()
+            loss = loss + term
+        if self.adaptive:
+            report["augment_p"] = nets["augment"].get_buffer("p").clone()
         return loss.mean(), report
 
     def _penalty(self, nets: Networks, step: Step) -> Terms:
         with torch.no_grad():
             fake = self.fake(nets, step).float()
         real, fake = step.batch["x"].detach().requires_grad_(True), fake.requires_grad_(True)
-        real_logits = self.judge(nets, real, step.batch)
-        fake_logits = self.judge(nets, fake, step.batch)
+        real_logits = self.judge(nets, self.shown(nets, real, step), step.batch)
+        fake_logits = self.judge(nets, self.shown(nets, fake, step), step.batch)
         penalty = self.penalty_every * self._weighted(nets, step, real, fake, real_logits, fake_logits)
         return penalty.mean(), {"penalty": penalty.detach()}
 
@@ -179,31 +237,43 @@ class Adversarial(Family):
         self, nets: Networks, step: Step, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor
     ) -> Tensor:
         total = torch.zeros_like(real_logits)
-        if _counts(r1 := at(self.r1, step.progress)):
+        if counts(r1 := at(self.r1, step.progress)):
             total = total + r1 * zero_centred(real_logits, real)
-        if _counts(r2 := at(self.r2, step.progress)):
+        if counts(r2 := at(self.r2, step.progress)):
             total = total + r2 * zero_centred(fake_logits, fake)
-        if _counts(self.gp):
+        if counts(self.gp):
             mix = step.draws.uniform(*(1 for _ in real.shape[1:]))
+            if self.pac > 1:  # one point between two packs
+                mix = mix[:: self.pac].repeat_interleave(self.pac, 0)
             between = gradient_penalty(
-                lambda x: self.judge(nets, x, step.batch), real.detach(), fake.detach(), mix
+                lambda x: self.judge(nets, self.shown(nets, x, step), step.batch),
+                real.detach(),
+                fake.detach(),
+                mix,
             )
             total = total + self.gp * between
         return total
 
     def _generator(self, nets: Networks, step: Step) -> Terms:
         fake = step.attached("fake", lambda: self.fake(nets, step))
+        value, report = self.generator_loss(nets, step, fake)
+        return value.mean(), report
+
+    def generator_loss(self, nets: Networks, step: Step, fake: Tensor) -> Terms:
+        """The generator's loss, one value a row, of `fake` rows with their graph; and what to report."""
         loss = named(self.loss)
-        fake_logits = self.judge(nets, fake, step.batch)
-        with torch.no_grad():
-            real_logits = self.judge(nets, step.batch["x"], step.batch) if loss.paired else fake_logits
+        seen = self.shown(nets, fake, step)
+        real = self.shown(nets, step.batch["x"], step) if loss.paired or self.unrolled else seen
+        judges = techniques.ahead(self, nets, step, real, seen) if self.unrolled else nets
+        fake_logits = self.judge(judges, seen, step.batch)
+        with torch.set_grad_enabled(self.unrolled > 0):
+            real_logits = self.judge(judges, real, step.batch) if loss.paired else fake_logits
         value = loss.generator(real_logits, fake_logits)
-        return value.mean(), {"loss_g": value.detach()}
-
-
-def _counts(weight: Any) -> bool:
-    """Whether a penalty is on: weight zero switches it off; one value a row (packed members) leaves it on."""
-    return isinstance(weight, Tensor) or weight != 0.0
+        report = {"loss_g": value.detach()}
+        if self.rotation and self.rotation_g:
+            term = self.rotation_g * techniques.rotation_loss(self, nets, step, fake.float())
+            value, report["rotation_g"] = value + term, term.detach()
+        return value, report
 
 
 def _signs(real: Tensor, fake: Tensor) -> dict[str, Tensor]:

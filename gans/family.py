@@ -50,10 +50,11 @@ class Phase:
     """One kind of update within a step.
 
     Phases with equal `trains` share one optimiser. `every` makes a phase lazy, `repeats` makes it run k times a
-    step, `start` is its first step (a critic warm-up is a generator phase that starts late). `data` says whether
-    each run of the phase takes a fresh real batch or the one before it. `double` marks a phase that is
-    differentiated twice and therefore runs in float32. `reuses` allows the phase to take over the rows that an
-    earlier phase of the step generated (`Step.detached`), saving one generator forward.
+    step, `start` is its first step (a critic warm-up is a generator phase that starts late), `stop` the first step
+    that it no longer runs in (a pre-training is a phase that stops). `data` says whether each run of the phase takes
+    a fresh real batch or the one before it. `double` marks a phase that is differentiated twice and therefore runs in
+    float32. `reuses` allows the phase to take over the rows that an earlier phase of the step generated
+    (`Step.detached`), saving one generator forward.
     """
 
     name: str
@@ -62,13 +63,15 @@ class Phase:
     every: int = 1
     repeats: int = 1
     start: int = 0
+    stop: int | None = None
     data: Literal["fresh", "same"] = "fresh"
     double: bool = False
     reuses: bool = False
 
     def due(self, step: int) -> bool:
         """Whether the phase runs in `step` (counted from 0)."""
-        return step >= self.start and step % self.every == 0
+        over = self.stop is not None and step >= self.stop
+        return step >= self.start and not over and step % self.every == 0
 
 
 @dataclass
@@ -114,17 +117,24 @@ class Step:
 class Family(Config):
     """Base of every family. Fields of a subclass are its hyperparameters, with the paper's defaults.
 
-    `inputs`: the batch fields `sample` needs (none for an unconditional generator). `imitates`: the data field
-    whose distribution the samples' `x` should match. `averaged`: networks with a moving average, used to sample.
-    `scalars`: fields that shape neither networks nor phases, so that they may change while training goes on; in a
-    pack `objective` meets them as tensors of one value a row where members differ. `row_wise`: it treats rows apart.
+    `imitates`: the data field whose distribution the samples' `x` should match. `scalars`: fields that shape neither
+    networks nor phases, so that they may change while training goes on; in a pack `objective` meets them as tensors of
+    one value a row where members differ. `row_wise`: it treats rows apart.
     """
 
-    inputs: ClassVar[tuple[str, ...]] = ()
     imitates: ClassVar[str] = "x"
-    averaged: ClassVar[tuple[str, ...]] = ("generator",)
     scalars: ClassVar[frozenset[str]] = frozenset()
     row_wise: ClassVar[bool] = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The batch fields `sample` needs (none for an unconditional generator). A subclass may name a constant."""
+        return ()
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The networks with a moving average, used to sample. A subclass may name a constant."""
+        return ("generator",)
 
     @property
     def coupled(self) -> bool:
@@ -137,7 +147,7 @@ class Family(Config):
         it, are never split over ranks or micro-batches."""
         return 1
 
-    def rows(self, progress: float, batch: int) -> int:
+    def rows(self, progress: float, batch: int, spec: DataSpec) -> int:
         """Rows of the global batch of a step at `progress` in [0, 1] of the budget: all `batch`, or fewer."""
         return batch
 
@@ -181,6 +191,10 @@ class Family(Config):
     def pictures(self, inputs: Batch, samples: Batch) -> list[Tensor]:
         """What a sample grid shows: image tensors of equal length, drawn side by side per sample."""
         return [samples["x"]]
+
+    def figures(self, nets: Networks, draws: Draws) -> dict[str, float]:
+        """Figures of the networks themselves that are reported beside those of samples. Rank 0 alone asks for them."""
+        return {}
 
     def exported(self, nets: Networks, spec: DataSpec) -> tuple[nn.Module, Batch]:
         """The module that ONNX files hold, and two example rows for its arguments by name, in order.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,6 +46,16 @@ class Model:
     def asks(self) -> tuple[str, ...]:
         """The data fields other than the label that `sample` needs as `inputs`."""
         return tuple(name for name in self.family.inputs if name != "label")
+
+    def truncated(self, by: float) -> Model:
+        """The same model, sampled with another truncation. Raises ConfigError where the family has none."""
+        name = type(self.family).__name__
+        if "truncation" not in type(self.family).model_fields:
+            raise ConfigError(f"{name} has no truncation: it does not draw latents; leave it out")
+        family = self.family.with_changes({"truncation": by})
+        if problems := family.check(self.spec):
+            raise ConfigError("; ".join(problems))
+        return replace(self, family=family)
 
     def sample(
         self,

@@ -21,7 +21,7 @@ from gans.family import Family, Networks
 from gans.health import HEALTHY, Kind, Monitor, Verdict
 from gans.options import Train, default_device
 from gans.packing import Pack
-from gans.sampling import balanced, draw, real_inputs
+from gans.sampling import balanced, draw, own_figures, real_inputs
 from gans.sync import Alone, Sync
 from gans.training import Pace, State, Training
 
@@ -217,8 +217,11 @@ class Reporter:
     def _evaluation(self, due: bool) -> dict[str, float] | None:
         if not due or self.evaluate is None:
             return None
-        samples = self._sampled(self.evaluate.num_samples, self.training.sampling_nets())
+        t = self.training
+        nets = t.sampling_nets()
+        samples = self._sampled(self.evaluate.num_samples, nets)
         figures = self.evaluate(samples["x"], samples.get("label"))
+        figures |= own_figures(t.family, nets, SAMPLE_SEED + t.seed, t.speed.device)
         improved = figures.get("fid", math.inf) < self.best
         self.best = min(self.best, figures.get("fid", math.inf))
         self.stale = 0 if improved else self.stale + 1

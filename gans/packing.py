@@ -145,7 +145,10 @@ def structure(training: Training) -> str:
     """What trainings must have in common to go to their next tick as one."""
     t, family = training, training.family
     free = set(family.scalars) | ({"loss"} if isinstance(family, Adversarial) else set())
-    paired = named(family.loss).paired if isinstance(family, Adversarial) else None
+    # The Wasserstein estimate is a figure that other losses do not report.
+    paired = (
+        (named(family.loss).paired, family.loss == "wasserstein") if isinstance(family, Adversarial) else None
+    )
     phases = [replace(p, optimiser=Optimiser(0.0, kind=p.optimiser.kind)) for p in t.phases]
     due = [[p.due(step) for p in t.phases] for step in range(t.steps, t.steps + t.steps_to_tick)]
     fields = family.model_dump_json(exclude=free)

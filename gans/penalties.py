@@ -12,12 +12,12 @@ Critic = Callable[[Tensor], Tensor]
 
 
 def squared_gradient(logits: Tensor, x: Tensor) -> Tensor:
-    """Per-sample squared norm of d logits / d x, shape (N,), with a graph for the second derivative.
+    """Squared norm of d logits / d x for each logit, with a graph for the second derivative.
 
-    `x` (N, ...) must require a gradient and have produced `logits`.
+    `x` (N, ...) must require a gradient and have produced `logits`, (N,), or (N / k,) where k rows are judged as one.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
-    return gradient.square().flatten(1).sum(1)
+    return gradient.square().reshape(len(logits), -1).sum(1)
 
 
 def zero_centred(logits: Tensor, x: Tensor) -> Tensor:

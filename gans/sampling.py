@@ -67,6 +67,12 @@ def draw(
     return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
 
+def own_figures(family: Family, nets: Networks, seed: int, device: torch.device = CPU) -> dict[str, float]:
+    """What `family` says of its networks by itself, measured with draws that depend on `seed` alone."""
+    with evaluating(nets):
+        return family.figures(nets, Draws(seed, CHUNK, device))
+
+
 def _padded(rows: Tensor) -> Tensor:
     """Repeat the last row up to CHUNK rows, so that every chunk draws the same latents."""
     missing = CHUNK - len(rows)

@@ -94,7 +94,7 @@ class Training:
         self.optimisers = {
             p.trains: optimise.made(p.optimiser, self.params[p.trains], self.speed.fused) for p in self.phases
         }
-        self._deal(dataset, family.rows(0.0, options.batch))
+        self._deal(dataset, family.rows(0.0, options.batch, dataset.spec))
         memory = family.memory(dataset.spec, options.batch)
         self.memory = {k: cut(v, self._rows).to(device) for k, v in memory.items()}
         self.steps = self.images = 0
@@ -181,7 +181,7 @@ class Training:
 
     def run_step(self, observe: bool = False) -> None:
         """One step: every due phase in order. `observe` also measures gradient norms."""
-        self._resize(self.family.rows(self.progress, self.options.batch))
+        self._resize(self.family.rows(self.progress, self.options.batch, self.spec))
         self.draws.restart(self.steps)
         self.reports = {}
         due = [p for p in self.phases if p.due(self.steps)]

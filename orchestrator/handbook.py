@@ -80,6 +80,7 @@ def _phase(phase: Phase) -> list[str]:
         f"{phase.repeats} x a step" if phase.repeats > 1 else "",
         f"every {phase.every} steps" if phase.every > 1 else "",
         f"from step {phase.start}" if phase.start else "",
+        f"until step {phase.stop}" if phase.stop is not None else "",
     ]
     o = phase.optimiser
     betas = ", ".join(f"{at(b, 0.0):.3g}" for b in o.betas)

@@ -45,11 +45,13 @@ def check_data(experiment: Experiment) -> None:
     train = experiment.train
     world, unit = experiment.scale.most, experiment.gan.unit
     for progress in (0.0, 1.0):
-        rows = experiment.gan.rows(progress, train.batch)
+        rows = experiment.gan.rows(progress, train.batch, dataset.spec)
         Loader(dataset, rows, world=world, seed=0, pieces=train.accumulate, unit=unit)
     data.load("held_out", files)
 
 
 def _undecoded(data: DataConfig) -> DataConfig:
-    """The same data, decoded only when it is fetched."""
-    return data.model_copy(update={"resident_bytes": 0}) if isinstance(data, EncodedImages) else data
+    """The same data, and the data within it, decoded only when it is fetched."""
+    inner: dict[str, object] = {name: _undecoded(v) for name, v in data if isinstance(v, DataConfig)}
+    own = {"resident_bytes": 0} if isinstance(data, EncodedImages) else {}
+    return data.model_copy(update=inner | own)

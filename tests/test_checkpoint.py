@@ -144,7 +144,7 @@ def test_weights_of_another_family_are_refused() -> None:
 def test_a_spec_is_rebuilt_from_its_document() -> None:
     spec = DataSpec({"x": Field("image", (3, 8, 8)), "label": Field("label", (), 10)})
     document = spec_document(spec)
-    assert document["x"] == {"kind": "image", "shape": [3, 8, 8], "num_classes": None}
+    assert document["x"] == {"kind": "image", "shape": [3, 8, 8], "num_classes": None, "independent": False}
     assert spec_from(document) == spec
 
 

@@ -37,8 +37,9 @@ COMMANDS = {
     "ganctl runs show": "run --store --json",
     "ganctl runs stop": "run --now --store --json",
     "ganctl runs compare": "runs --store --json",
-    "ganctl sample": "run --output|-o --num|-n --seed --label --force|-f --store --json",
+    "ganctl sample": "run --output|-o --num|-n --seed --label --truncation --force|-f --store --json",
     "ganctl evaluate": "run --samples --seed --extractor --store --json",
+    "ganctl benchmark": "name --method --seeds --epochs --quick --data --workers --store --json",
     "ganctl export": "run --output|-o --format --force|-f --store --json",
     "ganctl doctor": "--on --deep --store --json",
 }

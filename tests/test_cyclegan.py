@@ -13,8 +13,9 @@ from gans.data.domains import Domains
 from gans.data.views import Renamed
 from gans.draws import Draws
 from gans.errors import DataError
-from gans.families.cyclegan import CycleGAN, exchange, patch_discriminator, residual_generator
+from gans.families.cyclegan import CycleGAN, exchange, residual_generator
 from gans.family import Networks, Step
+from gans.patches import patch_discriminator
 from gans.sync import Alone
 from tests.support.families import CASES, CPU, DOMAINS, Case, loaded, training
 from tests.support.threads import one_thread as one_thread
@@ -135,6 +136,13 @@ def test_networks_keep_the_size_and_judge_patches(size: int) -> None:
 def test_shapes_that_do_not_suit_are_told(a: tuple[int, ...], b: tuple[int, ...], told: str) -> None:
     (problem,) = CycleGAN().check(spec(a, b))
     assert told in problem.replace("\\", "") or told.replace("\\", "") in problem
+
+
+@pytest.mark.parametrize("only", ["a", "b"])
+def test_one_domain_only_is_told(only: str) -> None:
+    (problem,) = CycleGAN().check(DataSpec({only: Field("image", (1, 8, 8))}))
+    assert problem.startswith("cyclegan maps between two domains, the data fields a and b")
+    assert f"lacks {'ab'.replace(only, '')} (fields: {only})" in problem
 
 
 def test_domains_of_other_channels_train_without_identity_loss() -> None:

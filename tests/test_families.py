@@ -23,7 +23,7 @@ from gans.loop import train
 from gans.options import Train
 from gans.sampling import balanced, draw
 from gans.training import State, build
-from tests.support.families import CASES, CPU, DIGITS, RING, Case, loaded, training, with_fields
+from tests.support.families import CASES, CPU, DIGITS, RING, Case, fitting, loaded, training, with_fields
 from tests.support.threads import one_thread as one_thread
 
 
@@ -34,7 +34,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def run(case: Case, steps: int, seed: int = 0, log_every: int = 3) -> State:
     """The state after `steps`."""
-    options = Train(steps=steps, batch=8, log_every=log_every)
+    options = Train(steps=steps, batch=fitting(case.family, 8), log_every=log_every)
     *_, last = train(case.family, loaded(case.data), options, seed=seed, device=CPU)
     return last.state()
 
@@ -93,7 +93,7 @@ def test_same_seed_gives_the_same_run_to_the_bit_and_another_seed_does_not(case:
 
 def test_resuming_equals_never_having_stopped(case: Case, tmp_path: Path) -> None:
     whole = run(case, 6)
-    options = Train(steps=6, batch=8, log_every=3)
+    options = Train(steps=6, batch=fitting(case.family, 8), log_every=3)
     first = next(train(case.family, loaded(case.data), options, device=CPU))
     assert first.step == 3
     torch.save(first.state(), tmp_path / "state.pt")

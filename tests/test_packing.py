@@ -264,7 +264,7 @@ def test_only_trainings_of_one_structure_are_packed_together() -> None:
     data, pack = loaded(DIGITS), Pack()
     families = [
         *(Vanilla(**SMALL, lr_g=lr) for lr in (1e-3, 2e-3, 3e-3)),
-        *(Vanilla(width=24, latent_dim=8, loss=loss) for loss in ("hinge", "wasserstein")),
+        *(Vanilla(width=24, latent_dim=8, loss=loss) for loss in ("hinge", "least_squares")),
         Vanilla(**SMALL, loss="relativistic"),
         Vanilla(**SMALL, depth=3),
     ]

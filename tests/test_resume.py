@@ -25,7 +25,7 @@ from gans.loop import Tick, train
 from gans.options import Train
 from gans.sync import Alone, Group, Sync
 from gans.training import PACE, State
-from tests.support.families import CASES, CPU, Case, loaded, with_fields
+from tests.support.families import CASES, CPU, Case, fitting, loaded, with_fields
 from tests.support.states import differences
 from tests.support.threads import one_thread as one_thread
 
@@ -68,7 +68,7 @@ def trained(
     ticks = train(
         case.family,
         loaded(case.data),
-        options,
+        options.model_copy(update={"batch": fitting(case.family, options.batch)}),
         seed=3,
         device=CPU,
         sync=sync,

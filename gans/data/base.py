@@ -45,7 +45,12 @@ class DataSpec:
 
     @property
     def x(self) -> Field:
-        """The field the generator imitates."""
+        """The field the generator imitates. Raises DataError where there is none."""
+        if "x" not in self.fields:
+            raise DataError(
+                f"this family learns from the field x, and the data has the fields {', '.join(self.fields)}: "
+                "set another data.kind"
+            )
         return self.fields["x"]
 
     @property

@@ -18,7 +18,16 @@ FAMILIES: dict[str, str] = {
     "wgan_gp": "gans.families.wgan_gp:WGANGP",
     "cgan": "gans.families.cgan:CGAN",
     "r3gan": "gans.families.r3gan:R3GAN",
+    "stargan": "gans.families.stargan:StarGAN",
     "cyclegan": "gans.families.cyclegan:CycleGAN",
+    "pix2pix": "gans.families.pix2pix:Pix2Pix",
+    "srgan": "gans.families.srgan:SRGAN",
+    "progressive": "gans.families.progressive:Progressive",
+    "lapgan": "gans.families.lapgan:LAPGAN",
+    "biggan": "gans.families.biggan:BigGAN",
+    "vitgan": "gans.families.vitgan:ViTGAN",
+    "stylegan2": "gans.families.stylegan2:StyleGAN2",
+    "stylegan3": "gans.families.stylegan3:StyleGAN3",
 }
 
 

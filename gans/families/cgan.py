@@ -26,13 +26,16 @@ class CGAN(Adversarial):
     inputs: ClassVar[tuple[str, ...]] = ("label",)
     conditional: ClassVar[bool] = True
 
-    width: int = Field(32, ge=1)
-    depth: int = Field(2, ge=1)
-    norm_g: Norm = "batch"
-    norm_d: Norm = "spectral"
+    width: int = Field(
+        32, ge=1, description="channels at the largest hidden resolution, or units of a hidden layer"
+    )
+    depth: int = Field(2, ge=1, description="hidden layers, for vectors")
+    norm_g: Norm = Field("batch", description="norm in the generator")
+    norm_d: Norm = Field("spectral", description="norm in the discriminator (2014 had none)")
 
     def check(self, spec: DataSpec) -> list[str]:
-        problems = picture_problems(spec.x.shape) if spec.x.kind == "image" else []
+        problems = super().check(spec)
+        problems += picture_problems(spec.x.shape) if spec.x.kind == "image" else []
         if spec.num_classes is None:
             problems.append("cgan needs labels, and this data has none: set data.labels, or use dcgan")
         return problems

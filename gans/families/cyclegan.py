@@ -21,11 +21,10 @@ from gans.data.base import Batch, DataSpec
 from gans.draws import Draws
 from gans.family import Family, Networks, Optimiser, Phase, Step, Terms
 from gans.losses import LOSSES
-from gans.networks import LeakyReLU, initialise
+from gans.networks import initialise
 from gans.nn import normalisation
+from gans.patches import SMALLEST, patch_discriminator
 from gans.schedule import Schedule, scaled
-
-SMALLEST = 8
 
 
 class CycleGAN(Family):
@@ -41,21 +40,26 @@ class CycleGAN(Family):
     imitates: ClassVar[str] = "b"
     averaged: ClassVar[tuple[str, ...]] = ("g_ab", "g_ba")
 
-    lr_g: Schedule = 2e-4
-    lr_ratio: float = Field(1.0, gt=0)
-    betas: tuple[Schedule, Schedule] = (0.5, 0.999)
-    cycle: float = Field(10.0, ge=0)
-    identity: float = Field(5.0, ge=0)
-    pool: int = Field(50, ge=0)
-    width: int = Field(64, ge=1)
-    width_d: int = Field(64, ge=1)
-    blocks: int = Field(6, ge=1)
+    lr_g: Schedule = Field(2e-4, description="generators' learning rate (source: section 4)")
+    lr_ratio: float = Field(1.0, gt=0, description="lr_d / lr_g (source: section 4)")
+    betas: tuple[Schedule, Schedule] = Field((0.5, 0.999), description="Adam's betas (source: section 4)")
+    cycle: float = Field(10.0, ge=0, description="weight lambda of the cycle loss (source: section 4)")
+    identity: float = Field(
+        5.0, ge=0, description="weight of the identity loss, lambda / 2 (source: section 5.2)"
+    )
+    pool: int = Field(50, ge=0, description="past pictures a discriminator is shown (source: section 4)")
+    width: int = Field(64, ge=1, description="channels of a generator's first layer (source: appendix 7.2)")
+    width_d: int = Field(
+        64, ge=1, description="channels of a discriminator's first layer (source: appendix 7.2)"
+    )
+    blocks: int = Field(6, ge=1, description="residual blocks a generator (source: appendix 7.2, 128 px)")
 
     def check(self, spec: DataSpec) -> list[str]:
         if missing := [name for name in ("a", "b") if name not in spec.fields]:
             return [
-                f"cyclegan maps between the data fields a and b, and this data lacks {' and '.join(missing)} "
-                f"(fields: {', '.join(spec.fields)}): use data.kind=domains or digit_domains"
+                "cyclegan maps between two domains, the data fields a and b, and this data lacks "
+                f"{' and '.join(missing)} (fields: {', '.join(spec.fields)}): use data.kind=domains, "
+                "digit_domains or photo_domains"
             ]
         a, b = spec.fields["a"].shape, spec.fields["b"].shape
         if any(len(s) != 3 for s in (a, b)):
@@ -198,20 +202,6 @@ def residual_generator(inputs: int, outputs: int, size: int, width: int, blocks:
         layers += [up, normalisation("instance", b), nn.ReLU()]
     picture = nn.Conv2d(width, outputs, kernel, padding=kernel // 2, padding_mode="reflect")
     return initialise(nn.Sequential(*layers, picture, nn.Tanh()))
-
-
-def patch_discriminator(inputs: int, size: int, width: int) -> nn.Module:
-    """(N, inputs, S, S) → (N, 1, s, s), one logit a patch (Isola et al. 2017).
-
-    Three strided layers see 70 px patches as in the paper; two from 32 px (34 px patches), one below (16 px).
-    """
-    strided = 3 if size >= 128 else 2 if size >= 32 else 1
-    widths = [width * min(2**i, 8) for i in range(strided + 1)]
-    layers: list[nn.Module] = [nn.Conv2d(inputs, width, 4, 2, 1), LeakyReLU()]
-    for i, (a, b) in enumerate(pairwise(widths), start=1):
-        stride = 2 if i < strided else 1
-        layers += [nn.Conv2d(a, b, 4, stride, 1), normalisation("instance", b), LeakyReLU()]
-    return initialise(nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, 1, 1)))
 
 
 def _convolved(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:

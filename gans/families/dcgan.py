@@ -14,13 +14,15 @@ from gans.nn import Norm, picture_problems
 class DCGAN(Adversarial):
     """`width` is the channel count at the largest hidden resolution; it doubles with every halving."""
 
-    width: int = Field(32, ge=1)
-    norm_g: Norm = "batch"
-    norm_d: Norm = "batch"
-    latent_dim: int = Field(100, ge=1)
+    width: int = Field(
+        32, ge=1, description="channels at the largest hidden resolution (paper: 128 at 64 px)"
+    )
+    norm_g: Norm = Field("batch", description="norm in the generator (section 3: batch norm)")
+    norm_d: Norm = Field("batch", description="norm in the discriminator (section 3: batch norm)")
+    latent_dim: int = Field(100, ge=1, description="entries of the latent z (section 4: 100)")
 
     def check(self, spec: DataSpec) -> list[str]:
-        return picture_problems(spec.x.shape)
+        return [*super().check(spec), *picture_problems(spec.x.shape)]
 
     def networks(self, spec: DataSpec) -> Networks:
         shape = spec.x.shape

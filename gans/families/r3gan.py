@@ -34,21 +34,30 @@ class R3GAN(Adversarial):
     `expansion` widens the bottleneck, `group` is the channels of one group of its 3x3 convolution.
     """
 
-    loss: LossName = "relativistic"
-    lr_g: Schedule = Cosine(start=2e-4, end=5e-5)
-    betas: tuple[Schedule, Schedule] = (0.0, Cosine(start=0.9, end=0.99))
-    r1: Schedule = Cosine(start=0.05, end=0.005)
-    r2: Schedule = Cosine(start=0.05, end=0.005)
-    width: int = Field(32, ge=4)
-    width_max: int = Field(512, ge=4)
-    blocks: int = Field(1, ge=1)
-    expansion: int = Field(2, ge=1)
-    group: int = Field(16, ge=1)
-    norm_d: Literal["none"] = "none"
-    latent_dim: int = Field(64, ge=1)
+    loss: LossName = Field("relativistic", description="RpGAN (eq. 2)")
+    lr_g: Schedule = Field(
+        Cosine(start=2e-4, end=5e-5), description="learning rate of the generator, cosine (appendix)"
+    )
+    betas: tuple[Schedule, Schedule] = Field(
+        (0.0, Cosine(start=0.9, end=0.99)), description="of Adam; the second on a cosine (appendix)"
+    )
+    r1: Schedule = Field(
+        Cosine(start=0.05, end=0.005),
+        description="gamma of |grad D|^2 / 2 on real rows (CIFAR-10: .05 to .005; FFHQ-256: 150 to 15)",
+    )
+    r2: Schedule = Field(
+        Cosine(start=0.05, end=0.005), description="gamma of |grad D|^2 / 2 on generated rows"
+    )
+    width: int = Field(32, ge=4, description="channels at the largest resolution, doubled at each halving")
+    width_max: int = Field(512, ge=4, description="most channels of a stage")
+    blocks: int = Field(1, ge=1, description="residual blocks a stage and network (paper: 2)")
+    expansion: int = Field(2, ge=1, description="how many times the bottleneck is wider (paper: 2)")
+    group: int = Field(16, ge=1, description="channels of one group of its 3x3 convolution (paper: 16)")
+    norm_d: Literal["none"] = Field("none", description="no norm anywhere (section 4)")
+    latent_dim: int = Field(64, ge=1, description="entries of the latent z")
 
     def check(self, spec: DataSpec) -> list[str]:
-        return picture_problems(spec.x.shape)
+        return [*super().check(spec), *picture_problems(spec.x.shape)]
 
     def networks(self, spec: DataSpec) -> Networks:
         channels, size, _ = spec.x.shape

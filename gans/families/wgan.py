@@ -19,18 +19,23 @@ from gans.schedule import Schedule
 class WGAN(Adversarial):
     """Convolutions for pictures, perceptrons of `depth` hidden layers for points."""
 
-    loss: LossName = "wasserstein"
-    lr_g: Schedule = 5e-5
-    optimiser: Literal["adam", "rmsprop"] = "rmsprop"
-    critic_steps: int = Field(5, ge=1)
-    clip: float = Field(0.01, gt=0)
-    width: int = Field(32, ge=1)
-    depth: int = Field(2, ge=1)
-    norm_g: Norm = "batch"
-    norm_d: Literal["batch", "none"] = "batch"
+    loss: LossName = Field("wasserstein", description="the critic's gap, without a sigmoid")
+    lr_g: Schedule = Field(5e-5, description="learning rate of the generator (algorithm 1)")
+    optimiser: Literal["adam", "rmsprop"] = Field(
+        "rmsprop", description="of both players (algorithm 1: RMSProp)"
+    )
+    critic_steps: int = Field(5, ge=1, description="critic updates a generator update (algorithm 1)")
+    clip: float = Field(0.01, gt=0, description="bound c of the critic's weights (algorithm 1)")
+    width: int = Field(
+        32, ge=1, description="channels at the largest hidden resolution, or units of a hidden layer"
+    )
+    depth: int = Field(2, ge=1, description="hidden layers, for points")
+    norm_g: Norm = Field("batch", description="norm in the generator")
+    norm_d: Literal["batch", "none"] = Field("batch", description="norm in the critic of pictures")
 
     def check(self, spec: DataSpec) -> list[str]:
-        return picture_problems(spec.x.shape) if spec.x.kind == "image" else []
+        own = picture_problems(spec.x.shape) if spec.x.kind == "image" else []
+        return [*super().check(spec), *own]
 
     def networks(self, spec: DataSpec) -> Networks:
         return plain_pair(spec.x, self.latent_dim, self.width, self.depth, self.norm_g, self.norm_d)

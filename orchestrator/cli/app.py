@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import doctor, evaluate, export, launching, recipes, runs, sample, sweeps
+from orchestrator.cli import (
+    benchmark,
+    doctor,
+    evaluate,
+    export,
+    families,
+    launching,
+    recipes,
+    runs,
+    sample,
+    sweeps,
+)
 from orchestrator.cli.terminal import Ganctl
 
 app = typer.Typer(
@@ -41,5 +52,5 @@ def root(
         typer.echo(context.get_help())
 
 
-for noun in (launching, sweeps, recipes, runs, sample, evaluate, export, doctor):
+for noun in (launching, sweeps, recipes, families, runs, sample, evaluate, benchmark, export, doctor):
     noun.register(app)

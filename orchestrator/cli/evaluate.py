@@ -60,6 +60,7 @@ def _scores(
     from gans.data.views import imitated
     from gans.loop import SAMPLE_SEED
     from gans.metrics import Evaluator, extractor_for
+    from gans.sampling import own_figures
     from orchestrator.cli.trained import load_split
     from orchestrator.store.extractors import StoreCache
 
@@ -71,13 +72,15 @@ def _scores(
     evaluator = Evaluator(real, held, extractor, num, seed=0)
     seed = SAMPLE_SEED + e.seed if seed is None else seed
     num = evaluator.num_samples
-    drawn = trained.model.sample(num, seed, inputs=trained.inputs(held_out, num))
+    model = trained.model
+    drawn = model.sample(num, seed, inputs=trained.inputs(held_out, num))
+    figures = evaluator(drawn["x"], drawn.get("label"))
     return {
         "run": trained.run_id,
         "step": trained.step,
         "samples": num,
         "seed": seed,
         "extractor": extractor.name,
-        "figures": evaluator(drawn["x"], drawn.get("label")),
+        "figures": figures | own_figures(model.family, model.networks, seed, model.device),
         "floor": evaluator.floor,
     }

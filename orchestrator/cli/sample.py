@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +37,14 @@ def sample(
     label: Annotated[
         list[int] | None, typer.Option("--label", help="Only this class (repeat for several, in turn).")
     ] = None,
+    truncation: Annotated[
+        float | None,
+        typer.Option(
+            "--truncation",
+            min=0,
+            help="Bound of the latents, or psi of StyleGAN: typical rather than varied.",
+        ),
+    ] = None,
     force: Force = False,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
@@ -55,6 +64,8 @@ def sample(
     run_id = resolve_run(objects, run)
     with output.working(f"sampling {num}"):
         trained = Trained.restore(objects, run_id)
+        if truncation is not None:
+            trained = replace(trained, model=trained.model.truncated(truncation))
         inputs = _inputs(trained, num)
         samples = trained.model.sample(num, seed, label or None, inputs)
         _write(trained, out, inputs, samples, seed)

@@ -14,7 +14,18 @@ from pathlib import Path
 
 from orchestrator.errors import ConfigError, NotFound
 from orchestrator.experiment import Experiment, from_yaml
-from orchestrator.recipes import cyclegan, plain, r3gan
+from orchestrator.recipes import (
+    biggan,
+    cyclegan,
+    lapgan,
+    pix2pix,
+    plain,
+    progressive,
+    r3gan,
+    srgan,
+    stargan,
+    vitgan,
+)
 
 Recipe = Callable[[], Experiment]
 
@@ -30,7 +41,20 @@ RECIPES: dict[str, Recipe] = {
     "wgan_gp.digits": plain.wgan_gp_digits,
     "cgan.digits": plain.cgan_digits,
     "r3gan.digits": r3gan.r3gan_digits,
+    "r3gan.stacked": r3gan.r3gan_stacked,
     "cyclegan.digits": cyclegan.cyclegan_digits,
+    "cyclegan.photos": cyclegan.cyclegan_photos,
+    "pix2pix.labels": pix2pix.pix2pix_labels,
+    "pix2pix.edges": pix2pix.pix2pix_edges,
+    "srgan.photos": srgan.srgan_photos,
+    "srgan.photos2x": srgan.srgan_photos2x,
+    "progressive.digits": progressive.progressive_digits,
+    "lapgan.digits": lapgan.lapgan_digits,
+    "stargan.shapes": stargan.stargan_shapes,
+    "stargan.joint": stargan.stargan_joint,
+    "biggan.digits": biggan.biggan_digits,
+    "biggan.shapes": biggan.biggan_shapes,
+    "vitgan.digits": vitgan.vitgan_digits,
     "demo": plain.demo,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gans.data.digits import Digits
+from gans.data.stacked import StackedDigits
 from gans.families.r3gan import R3GAN
 from gans.options import Train
 from gans.schedule import Cosine
@@ -26,3 +27,10 @@ def r3gan_digits() -> Experiment:
         train=Train(steps=2000, batch=64, evaluate_every=500, sample_every=500),
         search=Space({"gan.lr_ratio": LogUniform(low=1.0, high=20.0)}),
     )
+
+
+def r3gan_stacked() -> Experiment:
+    """Three digits stacked as red, green and blue: a thousand modes at 16 px."""
+    base = r3gan_digits()
+    gan = base.gan.with_changes({"lr_g": Cosine(start=1e-3, end=1e-4)})
+    return base.model_copy(update={"name": "r3gan.stacked", "gan": gan, "data": StackedDigits(size=16)})

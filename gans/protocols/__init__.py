@@ -1,0 +1,1 @@
+"""The published mode-collapse protocols: their data, networks, budgets, definitions and figures."""

@@ -1,0 +1,107 @@
+"""The methods that compete in a protocol: functions of a budget that return a complete family and how it is trained.
+
+`gan`, `pacgan2` and `pacgan4` are the published ones, as PacGAN's code configures them. A `quick` budget is a hundredth
+of the published one, so they learn ten times as fast there, and decay. `r3gan` is the relativistic loss with R1 and R2
+and a moving average (Huang et al. 2024): on the protocol's networks for points, on its own for pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gans.families.dcgan import DCGAN
+from gans.families.r3gan import R3GAN
+from gans.family import Family
+from gans.options import Train
+from gans.protocols.points import PointsGAN
+from gans.schedule import Cosine, Schedule
+
+POINTS_BATCH, POINTS_EPOCH = 100, 1_000  # judgements a step; steps an epoch of 100,000 points
+STACKED_BATCH, STACKED_EPOCH = 64, 2_000  # of 128,000 pictures
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Epochs, and whether this is the reduced budget with its higher learning rates."""
+
+    epochs: float
+    quick: bool = False
+
+    def steps(self, per_epoch: int) -> int:
+        return max(1, round(self.epochs * per_epoch))
+
+    def rate(self, published: float) -> Schedule:
+        """The published learning rate, or the reduced budget's."""
+        return Cosine(start=10 * published, end=published / 10) if self.quick else published
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A method ready to be trained."""
+
+    family: Family
+    train: Train
+
+
+Method = Callable[[Budget], Entrant]
+
+
+def points_gan(budget: Budget, pac: int = 1) -> Entrant:
+    """GAN and PacGAN on points (Lin et al. 2018): a step is 100 judgements, each of `pac` points side by side."""
+    return Entrant(
+        PointsGAN(lr_g=budget.rate(1e-4), pac=pac),
+        _train(budget.steps(POINTS_EPOCH), POINTS_BATCH * pac, ema=False),
+    )
+
+
+def points_r3gan(budget: Budget, gamma: Cosine) -> Entrant:
+    """RpGAN + R1 + R2 on the protocol's networks without batch norm; `gamma` goes with the scale of the data."""
+    family = PointsGAN(
+        loss="relativistic",
+        lr_g=Cosine(start=1e-3, end=5e-5),
+        lr_ratio=2.0,
+        betas=(0.0, 0.99),
+        r1=gamma,
+        r2=gamma,
+        norm_g="none",
+        init=0.0,
+    )
+    return Entrant(family, _train(budget.steps(POINTS_EPOCH), POINTS_BATCH, ema=True))
+
+
+def stacked_gan(budget: Budget, pac: int = 1, width: int = 64) -> Entrant:
+    """DCGAN and PacDCGAN on stacked digits: Adam(2e-4, 0.5), 64 judgements a step, 100 uniform latents."""
+    return Entrant(
+        DCGAN(width=width, latent="uniform", pac=pac),
+        _train(budget.steps(STACKED_EPOCH), STACKED_BATCH * pac, ema=False),
+    )
+
+
+def stacked_r3gan(budget: Budget, width: int = 16) -> Entrant:
+    """R3GAN on stacked digits."""
+    gamma = Cosine(start=3.0, end=0.3)
+    family = R3GAN(
+        width=width,
+        lr_g=Cosine(start=1e-3, end=5e-5),
+        lr_ratio=5.0,
+        betas=(0.0, 0.99),
+        r1=gamma,
+        r2=gamma,
+    )
+    return Entrant(family, _train(budget.steps(STACKED_EPOCH), STACKED_BATCH, ema=True))
+
+
+def _train(steps: int, batch: int, ema: bool) -> Train:
+    """Nothing but training, and figures at the end."""
+    return Train(
+        steps=steps,
+        batch=batch,
+        log_every=25,
+        evaluate_every=0,
+        sample_every=0,
+        sample_grid=1,
+        checkpoint_every=0,
+        on_collapse="ignore",
+        ema=ema,
+    )

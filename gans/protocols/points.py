@@ -1,0 +1,85 @@
+"""The networks of the 2-D mode-collapse protocols, as PacGAN's authors trained them (Lin et al. 2018, section 4.1 and
+their code): the generator has four hidden layers of 400 with batch norm and ReLU, the discriminator three maxout layers
+of 200 units with five pieces each, Adam(1e-4, beta1 0.8), z ~ N(0, I_2).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from gans.adversarial import Adversarial
+from gans.data.base import DataSpec
+from gans.family import Networks
+from gans.networks import mlp_generator
+from gans.schedule import Schedule
+
+
+class PointsGAN(Adversarial):
+    """The protocol's defaults. `pieces` linear maps compete for each of the discriminator's `width_d` units a layer.
+
+    `init`: standard deviation of the first weights; 0 for He et al. 2015's, sqrt(2 / inputs). Biases begin at zero.
+    """
+
+    lr_g: Schedule = 1e-4
+    betas: tuple[Schedule, Schedule] = (0.8, 0.999)
+    latent_dim: int = Field(2, ge=1)
+    width: int = Field(400, ge=1)
+    depth: int = Field(4, ge=1)
+    width_d: int = Field(200, ge=1)
+    depth_d: int = Field(3, ge=1)
+    pieces: int = Field(5, ge=1)
+    norm_g: Literal["batch", "none"] = "batch"
+    init: float = Field(0.02, ge=0)
+
+    def check(self, spec: DataSpec) -> list[str]:
+        problems = super().check(spec)
+        if spec.x.kind == "vector":
+            return problems
+        return [f"the points protocol makes vectors; the data's samples have shape {spec.x.shape}", *problems]
+
+    def networks(self, spec: DataSpec) -> Networks:
+        shape = spec.x.shape
+        nets = {
+            "generator": mlp_generator(shape, self.latent_dim, self.width, self.depth, self.norm_g),
+            "discriminator": discriminator(math.prod(shape), self.width_d, self.depth_d, self.pieces),
+        }
+        for net in nets.values():
+            initialise(net, self.init)
+        return nets
+
+
+def initialise(network: nn.Module, std: float) -> None:
+    """Normal weights of standard deviation `std` (0: sqrt(2 / inputs)) and zero biases for linear layers."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, std or math.sqrt(2 / module.in_features))
+            nn.init.zeros_(module.bias)
+
+
+class Maxout(nn.Module):
+    """The largest of each group of `pieces` neighbours: (N, units * pieces) → (N, units).
+
+    Goodfellow et al. 2013, "Maxout networks", eq. 1.
+    """
+
+    row_wise = True
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.pieces)).amax(-1)
+
+
+def discriminator(inputs: int, width: int, depth: int, pieces: int) -> nn.Sequential:
+    """`depth` maxout layers of `width` units and a linear output: (N, inputs) → (N,) logits."""
+    layers: list[nn.Module] = []
+    for a, b in itertools.pairwise([inputs] + [width] * depth):
+        layers += [nn.Linear(a, b * pieces), Maxout(pieces)]
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(width, 1), nn.Flatten(0))

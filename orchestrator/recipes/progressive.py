@@ -1,0 +1,28 @@
+"""Recipes of progressive GAN."""
+
+from __future__ import annotations
+
+from gans.data.digits import Digits
+from gans.families.progressive import Progressive
+from gans.options import Train
+from gans.schedule import Cosine
+from orchestrator.experiment import Experiment
+from orchestrator.recipes.spaces import balance
+
+
+def progressive_digits() -> Experiment:
+    """Digits that grow from 4 to 32 px."""
+    return Experiment(
+        name="progressive.digits",
+        gan=Progressive(
+            latent_dim=64,
+            width=8,
+            width_max=64,
+            lr_g=Cosine(start=2e-3, end=3e-4),
+            schedule=(3.0, 6.0, 7.0, 7.0),
+            batches=(1.0, 1.0, 0.5),
+        ),
+        data=Digits(size=32),
+        train=Train(steps=2400, batch=32, evaluate_every=800, sample_every=400),
+        search=balance(),
+    )
