@@ -53,7 +53,7 @@ def _is_weighted(module: nn.Module) -> bool:
     return own is not None and own.dim() > 1
 
 
-class Critic(nn.Module):
+class Equipped(nn.Module):
     """A discriminator `body` with what options add to it.
 
     `pac` rows are judged as one, with one logit for them; `body` is made for `pac` times the channels. The deviation

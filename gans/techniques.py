@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from gans import augment, warp
-from gans.critics import TURNS, Critic, feature_size, watched
+from gans.critics import TURNS, Equipped, feature_size, watched
 from gans.data.base import DataSpec, Field
 from gans.draws import Draws
 from gans.family import Family, Networks, Step
@@ -70,11 +70,7 @@ def _memory_problems(family: Adversarial, spec: DataSpec) -> list[str]:
     options = {"augment=ada": family.adaptive, "lecam": family.lecam > 0}
     if not any(options.values()) or type(family).rows is Family.rows:
         return []
-    try:
-        sizes = {family.rows(i / 64, 2**16, spec) for i in range(65)}
-    except (ValueError, IndexError):  # of pictures that the family itself refuses
-        return []
-    if len(sizes) == 1:
+    if len({family.rows(i / 64, 2**16, spec) for i in range(65)}) == 1:
         return []
     name = type(family).__name__
     return [
@@ -96,7 +92,7 @@ def equip(family: Adversarial, nets: Networks, spec: DataSpec) -> Networks:
         features = feature_size(body, torch.zeros(2, *spec.x.shape), *labels)
     equipped = dict(nets)
     if family.pac > 1 or group or features:
-        equipped["discriminator"] = Critic(body, family.pac, group, features)
+        equipped["discriminator"] = Equipped(body, family.pac, group, features)
     if family.augment == "ada":
         equipped["augment"] = augment.Adaptive(family.ada_parts, family.augment_p)
     elif family.augment == "diff":
@@ -199,7 +195,7 @@ def turned(x: Tensor, quarters: Tensor) -> Tensor:
 def rotation_loss(family: Adversarial, nets: Networks, step: Step, x: Tensor) -> Tensor:
     """-log Q(R = r | x turned by r), r drawn for each row, one value a row (Chen et al. 2019, equations 2 and 3)."""
     critic, quarters = nets["discriminator"], step.draws.integers(TURNS)
-    assert isinstance(critic, Critic)
+    assert isinstance(critic, Equipped)
     assert critic.turns is not None
     with watched(critic.body) as seen:
         family.judge(nets, turned(x, quarters), step.batch)

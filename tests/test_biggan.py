@@ -206,6 +206,16 @@ def test_the_generators_loss_holds_the_regularisation() -> None:
     assert "orthogonal" not in without.reports
 
 
+def test_no_bias_lies_before_a_batch_norm_that_would_take_it_away() -> None:
+    """Its gradient is rounding alone, which Adam makes steps of: ranks would drift apart."""
+    with_norm = {
+        n for n, _ in generator().named_parameters() if n.startswith("blocks") and n.endswith("bias")
+    }
+    assert with_norm == set()
+    without = generator(SMALL.with_changes({"norm_g": "none"}))
+    assert sum(n.startswith("blocks") and n.endswith("bias") for n, _ in without.named_parameters()) == 6
+
+
 def test_samples_follow_the_class_asked_for() -> None:
     dataset = loaded(DIGITS)
     family = CASES["biggan"].family

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gans.critics import Critic, deviation, feature_size, last_weighted, packed
+from gans.critics import Equipped, deviation, feature_size, last_weighted, packed
 from gans.draws import Draws
 from gans.families.dcgan import DCGAN
 from gans.families.r3gan import R3GAN
@@ -48,7 +48,7 @@ def test_it_equals_joining_a_constant_plane_before_the_last_layer(kind: str) -> 
     else:
         body = conv_discriminator((1, 8, 8), 4, "none")
         x, last = torch.randn(8, 1, 8, 8), nn.Conv2d(5, 1, 4)
-    critic = Critic(body, group=4)
+    critic = Equipped(body, group=4)
     layer = body.get_submodule(last_weighted(body))
     with torch.no_grad():
         critic.weight.fill_(0.7)  # type: ignore[union-attr]
@@ -129,7 +129,7 @@ def test_penalties_of_packs_are_those_of_the_joined_rows(weight: str) -> None:
     family = Vanilla(width=8, latent_dim=4, pac=2, penalty_every=2, **{weight: 1.0})  # type: ignore[arg-type]
     nets = build(family, loaded(RING), 0)
     body = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))
-    nets["discriminator"] = Critic(body, pac=2)
+    nets["discriminator"] = Equipped(body, pac=2)
     _, report = family.objective("penalty", nets, step(torch.randn(6, 2)))
     norm = body[0].weight.detach().norm()
     expected = (norm - 1) ** 2 if weight == "gp" else 0.5 * norm**2
@@ -148,7 +148,7 @@ def test_the_discriminator_tells_rotations_of_real_rows_and_the_generator_of_its
     family = DCGAN(**SMALL, rotation=2.0, rotation_g=0.5)
     nets = build(family, loaded(DIGITS), 0)
     critic = nets["discriminator"]
-    assert isinstance(critic, Critic)
+    assert isinstance(critic, Equipped)
     shown: list[Tensor] = []
     critic.body.register_forward_hook(lambda _, inputs, __: shown.append(inputs[0]))
     heads: list[Tensor] = []

@@ -16,7 +16,9 @@ from gans.errors import ConfigError
 from gans.families.stylegan3 import StyleGAN3
 from gans.families.stylegan3.networks import Band, Discriminator, FourierInput, Layer, Synthesis, blurred
 from gans.family import Networks
+from gans.loop import train
 from gans.metrics.equivariance import moving, turning
+from gans.options import Train
 from gans.sampling import own_figures
 from gans.training import build
 from tests.support.families import CASES, CPU, RING, loaded, training, with_fields
@@ -26,6 +28,7 @@ SMALL: dict[str, Any] = {
     "latent_dim": 8,
     "style_dim": 8,
     "channel_base": 64,
+    "channel_base_d": 64,
     "width_max": 4,
     "num_layers": 3,
     "margin": 8,
@@ -341,3 +344,21 @@ def test_what_cannot_be_is_refused(family: StyleGAN3, size: int, told: str) -> N
 def test_vectors_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"makes pictures \(C, H, W\)"):
         build(StyleGAN3(), loaded(RING), seed=0)
+
+
+class Spread:
+    """A score of samples."""
+
+    num_samples = 8
+
+    def __call__(self, x: Tensor, labels: Tensor | None = None) -> dict[str, float]:
+        return {"spread": float(x.std())}
+
+
+def test_equivariance_is_reported_beside_the_figures_of_samples() -> None:
+    case = CASES["stylegan3"]
+    options = Train(steps=1, batch=8, precision="fp32")
+    *_, last = train(case.family, loaded(case.data), options, device=CPU, evaluate=Spread())
+    assert last.evaluation is not None
+    assert last.evaluation.keys() == {"spread", "eq_t", "eq_t_frac", "eq_r"}
+    assert all(math.isfinite(value) for value in last.evaluation.values())

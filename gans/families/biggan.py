@@ -3,7 +3,7 @@ the class-conditional residual GAN of appendix B, figure 15 and table 4.
 
 - Class-conditional batch norm (section 3): one embedding of the class is shared by all norms of the generator; each
   projects it to gains, centred at one, and biases. Statistics are those of the batch of all ranks.
-- Hierarchical latents (section 3.1): z is cut into equal chunks; the first makes the 4x4 map, each of the others joins
+- Hierarchical latents (section 3): z is cut into equal chunks; the first makes the 4x4 map, each of the others joins
   the embedding that conditions one block.
 - Residual blocks, up by nearest neighbours in the generator and down by averaging in the discriminator; ReLU, and
   channels that double with each halving, up to 16 times `width`.
@@ -19,7 +19,7 @@ Phases: critic (twice a step, each with a batch of its own) and generator.
 
 Departures: channels follow one rule at every resolution, which is table 4's at 128 px (at 256 px the paper has 8 times
 `width` at one resolution more). The average by half-life takes the place of a constant decay of 0.9999. Samples use the
-running statistics, averaged along with the weights, in place of standing statistics (section 4.1).
+running statistics, averaged along with the weights, in place of standing statistics.
 """
 
 from __future__ import annotations
@@ -205,8 +205,9 @@ class Up(nn.Module):
         super().__init__()
         self.norm1 = ConditionalNorm(inputs, conditions, norm)
         self.norm2 = ConditionalNorm(outputs, conditions, norm)
-        self.conv1, self.conv2 = conv(inputs, outputs), conv(outputs, outputs)
-        self.skip = conv(inputs, outputs, 1)
+        biased = norm != "batch"  # it takes away the mean, and leaves a bias before it nothing but rounding
+        self.conv1, self.conv2 = conv(inputs, outputs, bias=biased), conv(outputs, outputs, bias=biased)
+        self.skip = conv(inputs, outputs, 1, bias=biased)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         h = self.conv1(_doubled(relu(self.norm1(x, condition))))

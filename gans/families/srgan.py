@@ -98,7 +98,7 @@ class SRGAN(Adversarial):
         low, x = spec.fields["low"].shape, spec.x.shape
         if len(low) != 3 or len(x) != 3 or low[0] != x[0]:
             return [f"srgan enlarges pictures (C, H, W) of equal channels; low has shape {low}, x has {x}"]
-        problems = []
+        problems = super().check(spec)
         if not any(x[1:] == (low[1] * f, low[2] * f) for f in FACTORS):
             problems.append(
                 f"srgan enlarges by {', '.join(map(str, FACTORS))}; low is {low[1]} x {low[2]}, x is "
@@ -154,7 +154,10 @@ class SRGAN(Adversarial):
         """Eq. 3, and the adversarial and content losses by themselves."""
         adversarial, report = super().generator_loss(nets, step, fake)
         content = self.content_loss(nets, fake.float(), step.batch["x"])
-        loss = self.content_weight * content + self.adversarial * adversarial
+        packs = adversarial.repeat_interleave(
+            len(content) // len(adversarial)
+        )  # one value a pack of `pac` rows
+        loss = self.content_weight * content + self.adversarial * packs
         return loss, {
             **report,
             "loss_g": loss.detach(),

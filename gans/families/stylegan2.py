@@ -176,6 +176,7 @@ class StyleGAN2(Adversarial):
     def fake(self, nets: Networks, step: Step) -> Tensor:
         """Pictures of mixed styles with noise."""
         styles = self._mixed(nets, step)
+        step.memory["w"].copy_(styles[:, 0].detach())
         return _parts(nets).synthesis(styles, self._noise(nets, step.draws))
 
     def sample(self, nets: Networks, inputs: Batch, draws: Draws) -> Batch:
@@ -194,11 +195,10 @@ class StyleGAN2(Adversarial):
         return Exported(_parts(nets), 1.0 if self.truncation is None else self.truncation), example
 
     def _mixed(self, nets: Networks, step: Step) -> Tensor:
-        """(rows, layers, style): of one z a row, or from a random layer on of another one. The first is remembered."""
+        """(rows, layers, style): of one z a row, or from a random layer on of another one."""
         generator, draws = _parts(nets), step.draws
         label = step.batch["label"] if self.by_class else None
         w = generator.mapping(self.latents(draws), label)
-        step.memory["w"].copy_(w.detach())
         num = generator.synthesis.num_styles
         if not self.style_mixing:
             return w[:, None].expand(-1, num, -1)

@@ -1,21 +1,21 @@
-"""ViTGAN (Lee et al. 2022, "ViTGAN: Training GANs with Vision Transformers"): a vision transformer on either side, and
-neither convolution nor pooling.
+"""ViTGAN (Lee et al. 2022, "Training GANs with Vision Transformers"): a vision transformer on either side, and neither
+convolution nor pooling.
 
-Generator (section 3.3): the tokens begin as position embeddings alone. The latent enters by self-modulated layer norm:
+Generator: the tokens begin as position embeddings alone. The latent enters by self-modulated layer norm:
 a mapping network makes w of z, and SLN(h, w) = gamma(w) o (h - mu) / sigma + beta(w) stands in the place of every layer
 norm. Each final token becomes a patch by an implicit function f(E_fou, y): a multilayer perceptron of two layers with
 a sine between maps the Fourier features of a pixel's place in the patch to its colour, its weights modulated by the
 token and demodulated (Anokhin et al. 2021, CIPS).
 
-Discriminator (section 3.2): a ViT (Dosovitskiy et al. 2021) with a class token and learned position embeddings.
+Discriminator: a ViT (Dosovitskiy et al. 2021) with a class token and learned position embeddings.
 
-- L2 attention (Kim et al. 2021, eq. 5) with tied queries and keys: softmax_j(-|q_i - k_j|^2 / sqrt(d)), so that the
+- L2 attention (Kim et al. 2021) with tied queries and keys: softmax_j(-|q_i - k_j|^2 / sqrt(d)), so that the
   layer is Lipschitz where dot products are not.
 - Improved spectral norm: W → sigma(W_init) W / sigma(W), one power iteration an update.
 - Overlapping patches: each reaches `overlap` pixels into its neighbours, the number of tokens stays.
 
 Phases: critic, whose loss holds R1 at every step, and generator. Non-saturating loss, Adam(2e-3, 0, 0.99), R1 0.1;
-DiffAugment and balanced consistency regularisation (section 4.1).
+DiffAugment and balanced consistency regularisation (bCR).
 
 Departures: the authors' published code has only the generator; where the paper leaves a size open (mapping network,
 R1, learning rate) the defaults are that code's configuration for 32 px.
@@ -51,25 +51,29 @@ class ViTGAN(Adversarial):
     A discriminator's patch takes `overlap` px more on each side. `width` is also the size of w.
     """
 
-    loss: LossName = Field("non_saturating", description="adversarial loss (source: section 4.1)")
+    loss: LossName = Field("non_saturating", description="adversarial loss (source: paper, experiments)")
     lr_g: Schedule = Field(2e-3, description="generator's learning rate (source: authors' code, 32 px)")
-    betas: tuple[Schedule, Schedule] = Field((0.0, 0.99), description="Adam's betas (source: section 4.1)")
+    betas: tuple[Schedule, Schedule] = Field(
+        (0.0, 0.99), description="Adam's betas (source: paper, experiments)"
+    )
     r1: Schedule = Field(0.1, description="weight of R1 (source: authors' code, 32 px)")
     augment: Literal["none", "ada", "diff"] = Field(
-        "diff", description="what the discriminator is shown: DiffAugment (source: section 4.1)"
+        "diff", description="what the discriminator is shown: DiffAugment (source: paper, experiments)"
     )
-    consistency: float = Field(10.0, ge=0, description="weight of bCR on real rows (source: section 4.1)")
+    consistency: float = Field(
+        10.0, ge=0, description="weight of bCR on real rows (source: paper, experiments)"
+    )
     consistency_fake: float = Field(
-        10.0, ge=0, description="weight of bCR on generated rows (source: section 4.1)"
+        10.0, ge=0, description="weight of bCR on generated rows (source: paper, experiments)"
     )
     latent_dim: int = Field(384, ge=1, description="entries of the latent z (source: authors' code)")
-    width: int = Field(384, ge=1, description="entries of a token, D (source: section 4.1, ViT-small)")
-    depth: int = Field(4, ge=1, description="blocks in either network (source: section 4.1, 32 px)")
-    heads: int = Field(6, ge=1, description="attention heads (source: section 4.1, ViT-small)")
+    width: int = Field(384, ge=1, description="entries of a token, D (source: paper, experiments, ViT-small)")
+    depth: int = Field(4, ge=1, description="blocks in either network (source: paper, experiments, 32 px)")
+    heads: int = Field(6, ge=1, description="attention heads (source: paper, experiments, ViT-small)")
     mapping_layers: int = Field(8, ge=1, description="layers from z to w (source: authors' code)")
-    patch: int = Field(4, ge=1, description="side P of a patch, px (source: section 4.1, 32 px)")
+    patch: int = Field(4, ge=1, description="side P of a patch, px (source: paper, experiments, 32 px)")
     overlap: int = Field(
-        2, ge=0, description="pixels o a patch extends on each side, P / 2 (source: section 4.1)"
+        2, ge=0, description="pixels o a patch extends on each side, P / 2 (source: paper, experiments)"
     )
 
     def check(self, spec: DataSpec) -> list[str]:
@@ -174,7 +178,7 @@ class DistanceAttention(nn.Module):
 
 
 class GeneratorBlock(nn.Module):
-    """h' = MSA(SLN(h, w)) + h; MLP(SLN(h', w)) + h' (section 3.3)."""
+    """h' = MSA(SLN(h, w)) + h; MLP(SLN(h', w)) + h' (the paper's encoder)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Wasserstein GAN (Arjovsky et al. 2017): a critic without a sigmoid, its weights clipped to [-c, c], five critic
-steps a generator step, RMSProp(5e-5). The gap E[D(x)] - E[D(G(z))], reported as `d_gap`, estimates the distance up
-to the critic's Lipschitz constant.
+steps a generator step, RMSProp(5e-5). The gap E[D(x)] - E[D(G(z))], reported as `wasserstein`, estimates the distance
+up to the critic's Lipschitz constant.
 """
 
 from typing import Literal

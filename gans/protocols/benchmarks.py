@@ -145,20 +145,20 @@ def benchmark(name: str, path: str | None = None) -> Benchmark:
                 "stacked-mnist needs MNIST, which is not downloaded: --data PATH, a folder of idx files, an .npz "
                 "archive or Parquet; stacked-digits needs none"
             )
-        return _stacked(name, StackedMnist(path=path, num=STACKED_TRAINING), quick=4)
+        return _stacked(name, StackedMnist(path=path, num=STACKED_TRAINING), quick=8)
     if path is not None:
         raise ConfigError(f"benchmark {name} makes its own data: leave --data out ({path!r} was given)")
     if name == "stacked-digits":
-        return _stacked(name, StackedDigits(size=16, num=STACKED_TRAINING), quick=2)
+        return _stacked(name, StackedDigits(size=16, num=STACKED_TRAINING), quick=8)
     return _ring() if name == "ring" else _grid()
 
 
 def _ring() -> Points:
-    return _points("ring", Ring(), 8, published.RING, quick=4, gamma=Cosine(start=0.01, end=0.0001))
+    return _points("ring", Ring(), 8, published.RING, quick=6, gamma=Cosine(start=0.1, end=0.0005))
 
 
 def _grid() -> Points:
-    return _points("grid", Grid(), 25, published.GRID, quick=8, gamma=Cosine(start=1.0, end=0.01))
+    return _points("grid", Grid(), 25, published.GRID, quick=16, gamma=Cosine(start=1.0, end=0.02))
 
 
 def _points(

@@ -56,16 +56,17 @@ def points_gan(budget: Budget, pac: int = 1) -> Entrant:
 
 
 def points_r3gan(budget: Budget, gamma: Cosine) -> Entrant:
-    """RpGAN + R1 + R2 on the protocol's networks without batch norm; `gamma` goes with the scale of the data."""
+    """RpGAN + R1 + R2 on the protocol's networks; `gamma`, in units of length squared, goes with the data's scale.
+
+    Faster generators (1e-3) chase the discriminator from mode to mode and are no better for it (docs/benchmarks.md).
+    """
     family = PointsGAN(
         loss="relativistic",
-        lr_g=Cosine(start=1e-3, end=5e-5),
+        lr_g=Cosine(start=2e-4, end=1e-5),
         lr_ratio=2.0,
         betas=(0.0, 0.99),
         r1=gamma,
         r2=gamma,
-        norm_g="none",
-        init=0.0,
     )
     return Entrant(family, _train(budget.steps(POINTS_EPOCH), POINTS_BATCH, ema=True))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from gans.schedule import Schedule
 class PointsGAN(Adversarial):
     """The protocol's defaults. `pieces` linear maps compete for each of the discriminator's `width_d` units a layer.
 
-    `init`: standard deviation of the first weights; 0 for He et al. 2015's, sqrt(2 / inputs). Biases begin at zero.
+    `init`: standard deviation of the first weights; biases begin at zero.
     """
 
     lr_g: Schedule = 1e-4
@@ -33,8 +32,7 @@ class PointsGAN(Adversarial):
     width_d: int = Field(200, ge=1)
     depth_d: int = Field(3, ge=1)
     pieces: int = Field(5, ge=1)
-    norm_g: Literal["batch", "none"] = "batch"
-    init: float = Field(0.02, ge=0)
+    init: float = Field(0.02, gt=0)
 
     def check(self, spec: DataSpec) -> list[str]:
         problems = super().check(spec)
@@ -45,7 +43,7 @@ class PointsGAN(Adversarial):
     def networks(self, spec: DataSpec) -> Networks:
         shape = spec.x.shape
         nets = {
-            "generator": mlp_generator(shape, self.latent_dim, self.width, self.depth, self.norm_g),
+            "generator": mlp_generator(shape, self.latent_dim, self.width, self.depth, "batch"),
             "discriminator": discriminator(math.prod(shape), self.width_d, self.depth_d, self.pieces),
         }
         for net in nets.values():
@@ -54,10 +52,10 @@ class PointsGAN(Adversarial):
 
 
 def initialise(network: nn.Module, std: float) -> None:
-    """Normal weights of standard deviation `std` (0: sqrt(2 / inputs)) and zero biases for linear layers."""
+    """Normal weights of standard deviation `std` and zero biases for linear layers."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0.0, std or math.sqrt(2 / module.in_features))
+            nn.init.normal_(module.weight, 0.0, std)
             nn.init.zeros_(module.bias)
 
 

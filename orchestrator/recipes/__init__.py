@@ -17,6 +17,7 @@ from orchestrator.experiment import Experiment, from_yaml
 from orchestrator.recipes import (
     biggan,
     cyclegan,
+    diversity,
     lapgan,
     pix2pix,
     plain,
@@ -24,6 +25,7 @@ from orchestrator.recipes import (
     r3gan,
     srgan,
     stargan,
+    stylegan3,
     vitgan,
 )
 
@@ -33,8 +35,11 @@ RECIPES: dict[str, Recipe] = {
     "vanilla.ring": plain.vanilla_ring,
     "vanilla.grid": plain.vanilla_grid,
     "vanilla.digits": plain.vanilla_digits,
+    "vanilla.pacgan-ring": diversity.vanilla_pacgan_ring,
     "dcgan.digits": plain.dcgan_digits,
     "dcgan.digits32": plain.dcgan_digits32,
+    "dcgan.ada": diversity.dcgan_ada,
+    "dcgan.ssgan": diversity.dcgan_ssgan,
     "wgan.ring": plain.wgan_ring,
     "wgan.digits": plain.wgan_digits,
     "wgan_gp.ring": plain.wgan_gp_ring,
@@ -50,10 +55,13 @@ RECIPES: dict[str, Recipe] = {
     "srgan.photos2x": srgan.srgan_photos2x,
     "progressive.digits": progressive.progressive_digits,
     "lapgan.digits": lapgan.lapgan_digits,
+    "lapgan.photos": lapgan.lapgan_photos,
     "stargan.shapes": stargan.stargan_shapes,
     "stargan.joint": stargan.stargan_joint,
     "biggan.digits": biggan.biggan_digits,
     "biggan.shapes": biggan.biggan_shapes,
+    "stylegan3.digits": stylegan3.stylegan3_digits,
+    "stylegan3r.digits": stylegan3.stylegan3r_digits,
     "vitgan.digits": vitgan.vitgan_digits,
     "demo": plain.demo,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gans.data.digits import Digits
+from gans.data.photos import Photos
 from gans.families.lapgan import LAPGAN
 from gans.options import Train
 from gans.schedule import Cosine
@@ -27,6 +28,19 @@ def lapgan_digits() -> Experiment:
             kernel=3,
         ),
         data=Digits(size=32),
-        train=Train(steps=2500, batch=64, evaluate_every=500, sample_every=500),
+        train=Train(steps=2200, batch=48, evaluate_every=1100, sample_every=550, precision="fp32"),
         search=balance(),
+    )
+
+
+def lapgan_photos() -> Experiment:
+    """Crops of photos, drawn at 8 px and refined to 16 and 32 px."""
+    digits = lapgan_digits()
+    return digits.model_copy(
+        update={
+            "name": "lapgan.photos",
+            "gan": digits.gan.with_changes({"latent_dim": 100, "width": 16, "kernel": 5}),
+            "data": Photos(size=32),
+            "train": digits.train.model_copy(update={"steps": 1400, "batch": 32}),
+        }
     )

@@ -16,7 +16,7 @@ def pix2pix_labels() -> Experiment:
         name="pix2pix.labels",
         gan=Pix2Pix(width=16, width_d=16, lr_g=Cosine(start=1e-3, end=1e-4)),
         data=ShapePairs(source="labels", size=32),
-        train=Train(steps=3000, batch=16, evaluate_every=1000, sample_every=1000, sample_grid=50),
+        train=Train(steps=2400, batch=16, evaluate_every=800, sample_every=800, sample_grid=50),
         search=Space(
             {
                 "gan.lr_ratio": LogUniform(low=0.1, high=10.0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gans.data.digits import Digits
 from gans.families.progressive import Progressive
+from gans.health import HealthRules
 from gans.options import Train
 from gans.schedule import Cosine
 from orchestrator.experiment import Experiment
@@ -11,7 +12,10 @@ from orchestrator.recipes.spaces import balance
 
 
 def progressive_digits() -> Experiment:
-    """Digits that grow from 4 to 32 px."""
+    """Digits that grow from 4 to 32 px.
+
+    Coarse pictures are few kinds of fine ones, so that health is judged from half-way on.
+    """
     return Experiment(
         name="progressive.digits",
         gan=Progressive(
@@ -24,5 +28,6 @@ def progressive_digits() -> Experiment:
         ),
         data=Digits(size=32),
         train=Train(steps=2400, batch=32, evaluate_every=800, sample_every=400),
+        health=HealthRules(grace=0.5),
         search=balance(),
     )

@@ -25,11 +25,11 @@ def srgan_photos() -> Experiment:
             norm_g="none",
             skip="bicubic",
             content="random",
-            pretrain=2000,
+            pretrain=1600,
             lr_g=Cosine(start=1e-3, end=1e-4),
         ),
         data=LowRes(of=Photos(size=32), factor=4),
-        train=Train(steps=3000, batch=16, evaluate_every=1000, sample_every=1000, sample_grid=32),
+        train=Train(steps=2400, batch=16, evaluate_every=800, sample_every=800, sample_grid=32),
         search=Space(
             {
                 "gan.adversarial": LogUniform(low=1e-4, high=1e-2),

@@ -49,7 +49,7 @@ STYLE: dict[str, Any] = {
     "lr_g": 1e-3,
 }
 
-ALIAS_FREE: dict[str, Any] = {**STYLE, "num_layers": 2, "num_critical": 1, "margin": 2}
+ALIAS_FREE: dict[str, Any] = {**STYLE, "channel_base_d": 32, "num_layers": 2, "num_critical": 1, "margin": 2}
 
 
 SETS = (("colour",), ("fill", "rotation"))

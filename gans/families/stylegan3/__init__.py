@@ -43,7 +43,7 @@ PIXELS_AT_ONCE = 2**24  # of the pictures that sampling makes in one pass
 
 
 class StyleGAN3(Adversarial):
-    """Layers of cutoff fc have `channel_base` / (2 fc) channels, at most `width_max`; R's generator twice of both.
+    """The generator's layers of cutoff fc have `channel_base` / (2 fc) channels, at most `width_max`; R's twice them.
 
     `margin` is in pixels of a layer. `magnitude_images` and `blur_images` count generated rows.
     """
@@ -62,6 +62,11 @@ class StyleGAN3(Adversarial):
     )
     channel_base: int = Field(
         32768, ge=4, description="channels of a layer times twice its cutoff (appendix F)"
+    )
+    channel_base_d: int = Field(
+        32768,
+        ge=4,
+        description="channels of the discriminator's layers times their pixels a side (appendix F)",
     )
     width_max: int = Field(512, ge=1, description="most channels of a layer (appendix F)")
     num_layers: int = Field(14, ge=1, description="layers N between input and picture (section 3.2)")
