@@ -9,19 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from gans.data.base import DataSpec, Field
+from gans.data.base import Batch, DataSpec, Field
 from gans.draws import Draws
 from gans.errors import ConfigError
 from gans.families.cgan import CGAN
+from gans.families.cyclegan import CycleGAN
 from gans.families.dcgan import DCGAN
 from gans.families.progressive import Progressive
 from gans.families.vanilla import Vanilla
-from gans.family import Family, Step
+from gans.family import Family, Networks, Step
+from gans.generator import Model
 from gans.packing import why_not
 from gans.sync import Alone
 from gans.techniques import LeCam, transformed, truncated_normal, unrolled
 from gans.training import build
-from tests.support.families import CPU, DIGITS, RING, Case, loaded, training
+from tests.support.families import CPU, DIGITS, DOMAINS, RING, Case, loaded, training
 from tests.support.threads import one_thread as one_thread
 
 SMALL: dict[str, Any] = {"width": 4, "latent_dim": 8, "norm_d": "none"}
@@ -211,6 +213,23 @@ def test_truncation_is_of_samples_alone() -> None:
     assert family.latents(Draws(0, 100, CPU)).abs().max() > 2
     free = Vanilla(latent_dim=16)
     assert free.sampled_latents(Draws(0, 9, CPU)).equal(free.latents(Draws(0, 9, CPU)))
+
+
+def test_a_model_is_sampled_with_another_truncation_where_its_family_has_one() -> None:
+    class Latents(Vanilla):
+        """Generates its latents."""
+
+        def generate(self, nets: Networks, z: Tensor, batch: Batch) -> Tensor:
+            return z
+
+    model = Model(Latents(latent_dim=2), loaded(RING).spec, {"generator": nn.Identity()})
+    assert model.sample(64)["x"].abs().max() > 1
+    assert model.truncated(0.3).sample(64)["x"].abs().max() <= 0.3
+    assert model.family.truncation is None  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="CycleGAN has no truncation"):
+        Model(CycleGAN(), loaded(DOMAINS).spec, {}).truncated(0.3)
+    with pytest.raises(ConfigError, match=r"set gan\.latent=normal"):
+        Model(Vanilla(latent="uniform"), loaded(RING).spec, {}).truncated(0.3)
 
 
 # --- what cannot be had

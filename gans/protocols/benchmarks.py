@@ -154,11 +154,11 @@ def benchmark(name: str, path: str | None = None) -> Benchmark:
 
 
 def _ring() -> Points:
-    return _points("ring", Ring(), 8, published.RING, quick=6, gamma=Cosine(start=0.1, end=0.0005))
+    return _points("ring", Ring(), 8, published.RING, quick=6, gamma=Cosine(start=0.1, end=0.001))
 
 
 def _grid() -> Points:
-    return _points("grid", Grid(), 25, published.GRID, quick=16, gamma=Cosine(start=1.0, end=0.02))
+    return _points("grid", Grid(), 25, published.GRID, quick=10, gamma=Cosine(start=0.5, end=0.01))
 
 
 def _points(

@@ -2,7 +2,7 @@
 
 `gan`, `pacgan2` and `pacgan4` are the published ones, as PacGAN's code configures them. A `quick` budget is a hundredth
 of the published one, so they learn ten times as fast there, and decay. `r3gan` is the relativistic loss with R1 and R2
-and a moving average (Huang et al. 2024): on the protocol's networks for points, on its own for pictures.
+and a moving average (Huang et al. 2024): on perceptrons for points, on its own networks for pictures.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from gans.families.dcgan import DCGAN
 from gans.families.r3gan import R3GAN
+from gans.families.vanilla import Vanilla
 from gans.family import Family
 from gans.options import Train
 from gans.protocols.points import PointsGAN
 from gans.schedule import Cosine, Schedule
 
 POINTS_BATCH, POINTS_EPOCH = 100, 1_000  # judgements a step; steps an epoch of 100,000 points
+POINTS_R3GAN_BATCH = 256
 STACKED_BATCH, STACKED_EPOCH = 64, 2_000  # of 128,000 pictures
 
 
@@ -56,19 +58,21 @@ def points_gan(budget: Budget, pac: int = 1) -> Entrant:
 
 
 def points_r3gan(budget: Budget, gamma: Cosine) -> Entrant:
-    """RpGAN + R1 + R2 on the protocol's networks; `gamma`, in units of length squared, goes with the data's scale.
-
-    Faster generators (1e-3) chase the discriminator from mode to mode and are no better for it (docs/benchmarks.md).
+    """RpGAN + R1 + R2 on perceptrons without norm, as R3GAN has none; `gamma`, in units of length squared, goes with
+    the data's scale. The protocol's batch norm costs it most of its high-quality samples (docs/benchmarks.md).
     """
-    family = PointsGAN(
+    family = Vanilla(
         loss="relativistic",
-        lr_g=Cosine(start=2e-4, end=1e-5),
+        latent_dim=2,
+        width=256,
+        depth=3,
+        lr_g=Cosine(start=1e-3, end=1e-5),
         lr_ratio=2.0,
         betas=(0.0, 0.99),
         r1=gamma,
         r2=gamma,
     )
-    return Entrant(family, _train(budget.steps(POINTS_EPOCH), POINTS_BATCH, ema=True))
+    return Entrant(family, _train(budget.steps(POINTS_EPOCH), POINTS_R3GAN_BATCH, ema=True))
 
 
 def stacked_gan(budget: Budget, pac: int = 1, width: int = 64) -> Entrant:

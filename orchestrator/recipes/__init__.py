@@ -25,6 +25,7 @@ from orchestrator.recipes import (
     r3gan,
     srgan,
     stargan,
+    stylegan2,
     stylegan3,
     vitgan,
 )
@@ -60,6 +61,7 @@ RECIPES: dict[str, Recipe] = {
     "stargan.joint": stargan.stargan_joint,
     "biggan.digits": biggan.biggan_digits,
     "biggan.shapes": biggan.biggan_shapes,
+    "stylegan2.digits": stylegan2.stylegan2_digits,
     "stylegan3.digits": stylegan3.stylegan3_digits,
     "stylegan3r.digits": stylegan3.stylegan3r_digits,
     "vitgan.digits": vitgan.vitgan_digits,

@@ -8,7 +8,7 @@ from gans.families.lapgan import LAPGAN
 from gans.options import Train
 from gans.schedule import Cosine
 from orchestrator.experiment import Experiment
-from orchestrator.recipes.spaces import balance
+from orchestrator.sweep.space import LogUniform, Space
 
 
 def lapgan_digits() -> Experiment:
@@ -29,7 +29,9 @@ def lapgan_digits() -> Experiment:
         ),
         data=Digits(size=32),
         train=Train(steps=2200, batch=48, evaluate_every=1100, sample_every=550, precision="fp32"),
-        search=balance(),
+        search=Space(
+            {"gan.lr_ratio": LogUniform(low=0.3, high=10.0), "gan.r1": LogUniform(low=0.03, high=3.0)}
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from gans.health import HealthRules
 from gans.options import Train
 from gans.schedule import Cosine
 from orchestrator.experiment import Experiment
-from orchestrator.recipes.spaces import balance
+from orchestrator.sweep.space import LogUniform, Space
 
 
 def progressive_digits() -> Experiment:
@@ -22,12 +22,13 @@ def progressive_digits() -> Experiment:
             latent_dim=64,
             width=8,
             width_max=64,
-            lr_g=Cosine(start=2e-3, end=3e-4),
-            schedule=(3.0, 6.0, 7.0, 7.0),
+            lr_g=Cosine(start=8e-3, end=1e-3),
+            lr_ratio=2.0,
+            schedule=(2.0, 4.0, 6.0, 7.0),
             batches=(1.0, 1.0, 0.5),
         ),
         data=Digits(size=32),
-        train=Train(steps=2400, batch=32, evaluate_every=800, sample_every=400),
+        train=Train(steps=2000, batch=32, evaluate_every=1000, sample_every=500),
         health=HealthRules(grace=0.5),
-        search=balance(),
+        search=Space({"gan.lr_ratio": LogUniform(low=0.3, high=10.0)}),
     )

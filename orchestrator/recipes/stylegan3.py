@@ -38,7 +38,23 @@ def stylegan3_digits() -> Experiment:
 
 
 def stylegan3r_digits() -> Experiment:
-    """The same that also turns with its input (R): pointwise convolutions and radial filters."""
+    """The same that also turns with its input (R): pointwise convolutions and radial filters.
+
+    These see no neighbours, so that the input has to bring more frequencies: its cutoff is 3 cycles a picture.
+    """
     base = stylegan3_digits()
-    gan = base.gan.with_changes({"variant": "r", "channel_base": 128, "blur": 2.0, "blur_images": 6400})
-    return base.model_copy(update={"name": "stylegan3r.digits", "gan": gan})
+    changes = {
+        "variant": "r",
+        "channel_base": 144,
+        "num_layers": 3,
+        "num_critical": 1,
+        "margin": 2,
+        "first_cutoff": 3.0,
+        "first_stopband": 5.0,
+        "blur": 1.0,
+        "blur_images": 3200,
+    }
+    train = base.train.model_copy(update={"steps": 1000, "evaluate_every": 500, "sample_every": 500})
+    return base.model_copy(
+        update={"name": "stylegan3r.digits", "gan": base.gan.with_changes(changes), "train": train}
+    )
