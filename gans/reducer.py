@@ -70,7 +70,9 @@ class Reducer:
         for work in self._works:
             work.wait()
 
-    def _arrived(self, index: int, gradient: Tensor) -> None:
+    def _arrived(self, index: int, gradient: Tensor | None) -> None:
+        if gradient is None:  # a second derivative that is zero for certain, as `grad` says with None
+            return
         added = None if self._add is None else self._add[index]
         self._fill(index, gradient if added is None else gradient + added)
 

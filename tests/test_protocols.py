@@ -184,7 +184,7 @@ def test_settings_hold_all_that_figures_depend_on() -> None:
     bench = benchmark("ring")
     told = documents(bench, bench.budget())
     assert json.loads(json.dumps(told)) == told
-    assert set(told["methods"]) == {"gan", "pacgan2", "pacgan4", "r3gan"}
+    assert set(told["methods"]) == {"gan", "pacgan2", "pacgan4", "pacgan2-r", "r3gan"}
     objects = [Plan(bench, budget, ("gan",), 1).folder for budget in (bench.budget(), bench.budget(1.0))]
     assert len(set(objects)) == 2
     assert Plan(bench, bench.budget(), ("r3gan",), 9, 4).folder == objects[0]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
@@ -262,7 +260,6 @@ def test_classes_are_asked_of_labelled_data_alone() -> None:
     with pytest.raises(ConfigError, match=r"needs labels for gan.by_class=true, and this data has none"):
         build(StyleGAN2(by_class=True), loaded(RING), seed=0)
     assert StyleGAN2(by_class=True).check(spec(1, 8, 8, label=Field("label", (), 10))) == []
-    assert math.isclose(StyleGAN2(by_class=True).style_mixing, 0.9)
 
 
 def test_every_picture_size_from_8_to_1024_px_is_taken() -> None:

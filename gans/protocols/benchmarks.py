@@ -175,6 +175,7 @@ def _points(
             "gan": methods.points_gan,
             "pacgan2": partial(methods.points_gan, pac=2),
             "pacgan4": partial(methods.points_gan, pac=4),
+            "pacgan2-r": partial(methods.points_pac, gamma=gamma),
             "r3gan": partial(methods.points_r3gan, gamma=gamma),
         },
         published=figures,

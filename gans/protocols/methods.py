@@ -2,13 +2,15 @@
 
 `gan`, `pacgan2` and `pacgan4` are the published ones, as PacGAN's code configures them. A `quick` budget is a hundredth
 of the published one, so they learn ten times as fast there, and decay. `r3gan` is the relativistic loss with R1 and R2
-and a moving average (Huang et al. 2024): on perceptrons for points, on its own networks for pictures.
+and a moving average (Huang et al. 2024): on perceptrons for points, on its own networks for pictures. `pacgan2-r` is
+packing with the same penalties, for which a short training does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from gans.families.dcgan import DCGAN
 from gans.families.r3gan import R3GAN
@@ -19,7 +21,7 @@ from gans.protocols.points import PointsGAN
 from gans.schedule import Cosine, Schedule
 
 POINTS_BATCH, POINTS_EPOCH = 100, 1_000  # judgements a step; steps an epoch of 100,000 points
-POINTS_R3GAN_BATCH = 256
+PENALISED_BATCH = 256
 STACKED_BATCH, STACKED_EPOCH = 64, 2_000  # of 128,000 pictures
 
 
@@ -61,8 +63,17 @@ def points_r3gan(budget: Budget, gamma: Cosine) -> Entrant:
     """RpGAN + R1 + R2 on perceptrons without norm, as R3GAN has none; `gamma`, in units of length squared, goes with
     the data's scale. The protocol's batch norm costs it most of its high-quality samples (docs/benchmarks.md).
     """
+    return _penalised(budget, gamma, loss="relativistic")
+
+
+def points_pac(budget: Budget, gamma: Cosine) -> Entrant:
+    """Packing of two with R1 and R2 instead of the long training of the protocol: the non-saturating loss on the same
+    perceptrons as `points_r3gan`."""
+    return _penalised(budget, gamma, loss="non_saturating", pac=2)
+
+
+def _penalised(budget: Budget, gamma: Cosine, **fields: Any) -> Entrant:
     family = Vanilla(
-        loss="relativistic",
         latent_dim=2,
         width=256,
         depth=3,
@@ -71,8 +82,9 @@ def points_r3gan(budget: Budget, gamma: Cosine) -> Entrant:
         betas=(0.0, 0.99),
         r1=gamma,
         r2=gamma,
+        **fields,
     )
-    return Entrant(family, _train(budget.steps(POINTS_EPOCH), POINTS_R3GAN_BATCH, ema=True))
+    return Entrant(family, _train(budget.steps(POINTS_EPOCH), PENALISED_BATCH, ema=True))
 
 
 def stacked_gan(budget: Budget, pac: int = 1, width: int = 64) -> Entrant:

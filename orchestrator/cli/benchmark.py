@@ -22,7 +22,7 @@ def benchmark(
     name: Annotated[str, typer.Argument(metavar="NAME", help="ring, grid, stacked-digits or stacked-mnist.")],
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help="gan, pacgan2, pacgan4 or r3gan; again for more; all unless said."),
+        typer.Option("--method", help="gan, pacgan2, pacgan4, pacgan2-r (points) or r3gan; again for more."),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each method.")] = 10,
     epochs: Annotated[

@@ -35,7 +35,7 @@ def stylegan2_digits() -> Experiment:
             path_decay=0.1,
         ),
         data=Digits(size=32),
-        train=Train(steps=1000, batch=32, evaluate_every=500, sample_every=500, sample_grid=60),
+        train=Train(steps=1100, batch=32, evaluate_every=550, sample_every=550, sample_grid=60),
         search=Space(
             {"gan.lr_ratio": LogUniform(low=1.0, high=10.0), "gan.r1": LogUniform(low=0.3, high=30.0)}
         ),

@@ -20,7 +20,7 @@ from orchestrator.protocols import Plan, cores, run
 from orchestrator.store.objects import open_objects
 from tests.benchmarks.report import Report
 
-POINTS = ("gan", "pacgan2", "r3gan")
+POINTS = ("gan", "pacgan2-r", "r3gan")
 RUNS = {"ring": POINTS, "grid": POINTS, "stacked-digits": ("gan", "r3gan")}
 MOST = 0.9  # share of seeds that reach every mode
 NEAR_QUALITY, NEAR_KL = 0.05, 0.05  # below the floor's HQ share; above its KL, nats
