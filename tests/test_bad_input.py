@@ -176,7 +176,7 @@ def test_a_batch_smaller_than_the_number_of_workers(tmp_path: Path) -> None:
         (("cgan.digits", "data.labelled=false"), "cgan needs labels"),
         (("dcgan.digits", "data.kind=ring"), "(C, H, W)"),
         (("dcgan.digits", "data.size=12"), "12"),
-        (("cyclegan.digits", "data.kind=digits"), "use data.kind=domains or digit_domains"),
+        (("cyclegan.digits", "data.kind=digits"), "use data.kind=domains, digit_domains or photo_domains"),
     ],
 )
 def test_a_family_that_cannot_train_on_the_data(

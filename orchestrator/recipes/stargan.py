@@ -5,6 +5,7 @@ from __future__ import annotations
 from gans.data.shapes import Shapes
 from gans.families.stargan import StarGAN
 from gans.options import Train
+from gans.schedule import Cosine
 from orchestrator.experiment import Experiment
 
 
@@ -12,9 +13,16 @@ def stargan_shapes() -> Experiment:
     """One generator recolours procedural shapes into any of five colours."""
     return Experiment(
         name="stargan.shapes",
-        gan=StarGAN(width=16, width_d=16, blocks=2, lr_g=1e-3, betas=(0.0, 0.9), critic_steps=2),
-        data=Shapes(size=32, label="colour"),
-        train=Train(steps=1000, batch=16, evaluate_every=500, sample_every=500, sample_grid=12),
+        gan=StarGAN(
+            width=16,
+            width_d=16,
+            blocks=2,
+            lr_g=Cosine(start=1e-3, end=1e-4),
+            critic_steps=2,
+            reconstruction=20.0,
+        ),
+        data=Shapes(size=16, label="colour"),
+        train=Train(steps=2000, batch=16, evaluate_every=1000, sample_every=1000, sample_grid=12),
     )
 
 
@@ -26,6 +34,6 @@ def stargan_joint() -> Experiment:
         update={
             "name": "stargan.joint",
             "gan": base.gan.with_changes({"sets": sets}),
-            "data": Shapes(size=32, label="form", sets=sets),
+            "data": Shapes(size=16, label="form", sets=sets),
         }
     )
