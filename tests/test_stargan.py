@@ -110,6 +110,18 @@ def test_the_reconstruction_is_the_mean_absolute_difference() -> None:
     )  # shifted on the way there and on the way back
 
 
+def test_the_identity_option_is_the_distance_to_the_row_asked_for_as_it_is() -> None:
+    copy, batch = Copy(), rows()
+    with torch.no_grad():
+        copy.shift.fill_(0.25)
+    told = StarGAN(width=4, width_d=4, sets=SETS, identity=2.0)
+    loss, report = told.objective("generator", nets(copy), step(batch))
+    assert copy.codes[2].equal(TWO.code(batch, CLASSES))
+    assert report["identity"].allclose(torch.tensor(0.25))
+    without, _ = TWO.objective("generator", nets(copy), step(batch))
+    assert float((loss - without).detach()) == pytest.approx(2 * 0.25, abs=1e-5)
+
+
 def test_only_known_labels_are_classified() -> None:
     with torch.no_grad():
         (both := nets())["discriminator"].named.weight.zero_()

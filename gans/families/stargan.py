@@ -10,6 +10,7 @@ the set, beside the labels; what a picture does not know is 0 and is not classif
 Appendix 7.2: instance norm in the generator only, PatchGAN without norm and LeakyReLU(0.01) in the discriminator.
 Departures: an attribute is a class of two or more (the paper's hair colour), never an independent bit; the target is
 drawn uniformly instead of shuffling the batch's labels; the critic's value of a picture is the mean of its patches.
+`identity` keeps a small generator from leading back out of anything: pictures that only a computer would recognise.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ class StarGAN(Family):
     critic_steps: int = Field(5, ge=1, description="critic updates a generator update (section 4)")
     classification: float = Field(1.0, ge=0, description="lambda_cls of eq. 5 and 6")
     reconstruction: float = Field(10.0, ge=0, description="lambda_rec of eq. 6")
+    identity: float = Field(
+        0.0, ge=0, description="weight of |x - G(x, c')|, as CycleGAN's identity loss (not in the paper)"
+    )
     gp: float = Field(10.0, ge=0, description="lambda_gp of eq. 7")
     width: int = Field(64, ge=1, description="channels at full resolution (appendix 7.2)")
     blocks: int = Field(6, ge=0, description="residual blocks of the generator (appendix 7.2)")
@@ -232,11 +236,20 @@ class StarGAN(Family):
         logits, classes = critic(fake)
         adversarial = named("wasserstein").generator(logits.float(), logits.float())
         asked = self._classified(classes, target)
-        back = generator(fake, self.code(step.batch, critic.classes)).float()
-        lost = l1_loss(back, x, reduction="none").flatten(1).mean(1)
+        own = self.code(step.batch, critic.classes)
+        lost = _distance(generator(fake, own), x)
         loss = adversarial + self.classification * asked + self.reconstruction * lost
-        report = {"loss_g": loss, "loss_adversarial": adversarial, "cls_fake": asked, "reconstruction": lost}
+        report = {"loss_adversarial": adversarial, "cls_fake": asked, "reconstruction": lost}
+        if self.identity:
+            report["identity"] = _distance(generator(x, own), x)
+            loss = loss + self.identity * report["identity"]
+        report["loss_g"] = loss
         return loss.mean(), {name: value.detach() for name, value in report.items()}
+
+
+def _distance(made: Tensor, x: Tensor) -> Tensor:
+    """Mean absolute difference of each picture, (N,)."""
+    return l1_loss(made.float(), x, reduction="none").flatten(1).mean(1)
 
 
 def _num_classes(spec: DataSpec, name: str) -> int:

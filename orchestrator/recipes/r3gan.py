@@ -24,7 +24,7 @@ def r3gan_digits() -> Experiment:
             r2=3.0,
         ),
         data=Digits(size=16),
-        train=Train(steps=2000, batch=64, evaluate_every=500, sample_every=500),
+        train=Train(steps=1500, batch=64, evaluate_every=500, sample_every=500),
         search=Space({"gan.lr_ratio": LogUniform(low=1.0, high=20.0)}),
     )
 

@@ -14,12 +14,7 @@ def stargan_shapes() -> Experiment:
     return Experiment(
         name="stargan.shapes",
         gan=StarGAN(
-            width=16,
-            width_d=16,
-            blocks=2,
-            lr_g=Cosine(start=1e-3, end=1e-4),
-            critic_steps=2,
-            reconstruction=20.0,
+            width=16, width_d=16, blocks=2, lr_g=Cosine(start=1e-3, end=1e-4), critic_steps=2, identity=10.0
         ),
         data=Shapes(size=16, label="colour"),
         train=Train(steps=2000, batch=16, evaluate_every=1000, sample_every=1000, sample_grid=12),
