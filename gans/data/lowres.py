@@ -17,13 +17,12 @@ from gans.data.base import (
     DataSpec,
     Field,
     Files,
-    Modes,
     Resident,
-    Skipped,
     Split,
     chunks,
 )
 from gans.data.kinds import AnyData
+from gans.data.views import View
 from gans.errors import DataError
 
 _CHUNK = 1_024  # pictures of a resident set scaled at a time
@@ -80,25 +79,12 @@ def reduced(x: Tensor, factor: int) -> Tensor:
     return low.round().clamp(0, 255).to(torch.uint8)
 
 
-class Reduced:
+class Reduced(View):
     """`dataset` with the field `low`, made of `x` when it is fetched."""
 
     def __init__(self, dataset: Dataset, factor: int, spec: DataSpec) -> None:
-        self.dataset = dataset
+        super().__init__(dataset, spec)
         self.factor = factor
-        self.spec = spec
-        self.modes: Modes | None = dataset.modes
-
-    @property
-    def skipped(self) -> Skipped:
-        """What could not be decoded so far."""
-        return self.dataset.skipped
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def order(self, seed: int, epoch: int) -> np.ndarray:
-        return self.dataset.order(seed, epoch)
 
     def fetch(self, indices: np.ndarray) -> Batch:
         rows = self.dataset.fetch(indices)

@@ -10,21 +10,12 @@ from gans.data.base import Batch, Dataset, DataSpec, Modes, Skipped
 from gans.errors import DataError
 
 
-class Renamed:
-    """`dataset` reduced to the fields in `names` (old name → new name).
+class View:
+    """The rows of `dataset` in its order, of another spec; a subclass says what becomes of a batch."""
 
-    Metrics look at the field `x`: `Renamed(domains, {"b": "x"})` lets them judge maps into domain b.
-    Raises DataError where `dataset` lacks a field.
-    """
-
-    def __init__(self, dataset: Dataset, names: Mapping[str, str]) -> None:
-        if missing := [old for old in names if old not in dataset.spec.fields]:
-            raise DataError(
-                f"the data has no field {', '.join(missing)}; fields: {', '.join(dataset.spec.fields)}"
-            )
+    def __init__(self, dataset: Dataset, spec: DataSpec) -> None:
         self.dataset = dataset
-        self.names = dict(names)
-        self.spec = DataSpec({new: dataset.spec.fields[old] for old, new in names.items()})
+        self.spec = spec
         self.modes: Modes | None = dataset.modes
 
     @property
@@ -37,6 +28,22 @@ class Renamed:
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         return self.dataset.order(seed, epoch)
+
+
+class Renamed(View):
+    """`dataset` reduced to the fields in `names` (old name → new name).
+
+    Metrics look at the field `x`: `Renamed(domains, {"b": "x"})` lets them judge maps into domain b.
+    Raises DataError where `dataset` lacks a field.
+    """
+
+    def __init__(self, dataset: Dataset, names: Mapping[str, str]) -> None:
+        if missing := [old for old in names if old not in dataset.spec.fields]:
+            raise DataError(
+                f"the data has no field {', '.join(missing)}; fields: {', '.join(dataset.spec.fields)}"
+            )
+        super().__init__(dataset, DataSpec({new: dataset.spec.fields[old] for old, new in names.items()}))
+        self.names = dict(names)
 
     def fetch(self, indices: np.ndarray) -> Batch:
         rows = self.dataset.fetch(indices)
