@@ -73,3 +73,34 @@ def cell(value: object) -> str:
 def slug(*words: str) -> str:
     """An artifact's key: lower-case letters, digits and dashes. Artifacts of one key are versions of each other."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
+
+
+def show_decision(store: str, name: str, number: int, decided: Document) -> None:
+    """What round `number` of retraining `name` decided: the conditions as a table, the grids side by side."""
+    objects = open_objects(store)
+    made = decided["promoted"]
+    head = "keeps its champion" if made is None else f"promotes version {made['version']}"
+    rows = [
+        f"| {c['name']} | {c['kind']} | {cell(c['champion'])} | {cell(c['challenger'])} | {cell(c['difference'])} "
+        f"[{cell(c['low'])}, {cell(c['high'])}] | {cell(c['bound'])} | {'ok' if c['ok'] else 'short'} |"
+        for c in decided["checks"]
+    ]
+    lines = [
+        f"# {name}, round {number}: {head}",
+        decided["reason"],
+        "\n".join(
+            [
+                "| figure | condition | champion | challenger | difference, interval | bound | |",
+                "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+                *rows,
+            ]
+        ),
+    ]
+    shown = decided["pictures"].get("grids") or decided["pictures"].get("challenger")
+    if shown:
+        picture = base64.b64encode(objects.get(shown)).decode()
+        lines.append(f"![champion and challenger, same latents](data:image/png;base64,{picture})")
+    lines.append(f"`{decided['key']}` in `{objects.url}`")
+    create_markdown_artifact(
+        "\n\n".join(lines), key=slug("decision", name), description=f"Decisions of {name}"
+    )

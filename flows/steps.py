@@ -5,17 +5,18 @@ They know nothing of schedules, nor of what a failed run means to the flow.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from prefect import State, Task, task
+from prefect import State, Task, runtime, task
 from prefect.client.schemas.objects import TaskRun
 from prefect.logging import get_run_logger
 from prefect.states import get_state_exception
 
 from orchestrator.errors import AlreadyExists, ConditionalWritesMissing, RunFailed, StoreError
 from orchestrator.experiment import parse
-from orchestrator.launch import submit
+from orchestrator.launch import Job, submit
 from orchestrator.outcome import outcome_of
 from orchestrator.progress import Event, of_run, tell
 from orchestrator.store.ids import new_id
@@ -28,6 +29,23 @@ Document = dict[str, Any]
 RetryCondition = Callable[[Task[..., Any], TaskRun, State[Any]], bool]
 
 DELAYS = [10.0, 60.0]  # seconds before the second and the third try
+
+
+def flow_run() -> str:
+    """The id of the flow run we are in; empty outside of one."""
+    return str(runtime.flow_run.id or "")
+
+
+@contextmanager
+def let_go(job: Job) -> Iterator[None]:
+    """Stop the job where this flow is cancelled or interrupted: what Prefect raises then is no Exception."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        job.stop()
+        raise
 
 
 class CutOff(RunFailed):
@@ -71,7 +89,9 @@ def train_run(run_id: str, store: str, on: str) -> Document:
     if run.sealed() is None:
         get_run_logger().info("run %s of %s on %s, results in %s", run_id, document["name"], on, store)
         try:
-            submit(parse(document["experiment"]), store, on, run_id=run_id).wait(of_run(document["name"]))
+            job = submit(parse(document["experiment"]), store, on, run_id=run_id, owner=flow_run())
+            with let_go(job):
+                job.wait(of_run(document["name"]))
         except RunFailed as error:
             if run.sealed() is None:
                 raise CutOff(str(error)) from error

@@ -71,6 +71,7 @@ def train(
     evaluate: Evaluate | None = None,
     monitor: Monitor | None = None,
     conditions: Dataset | None = None,
+    start: State | None = None,
     resume: State | None = None,
     pack: Pack | None = None,
 ) -> Generator[Tick, Change | None, None]:
@@ -78,10 +79,11 @@ def train(
 
     A `Change` that is sent instead of `next` (the same on every rank) holds from the next step on.
     `evaluate`, `monitor` are used on rank 0 only. `conditions` is the data whose rows feed the sample grid of a
-    family that maps pictures (default: `dataset`). With a `pack`, runs of one structure train as one model.
-    Raises ConfigError where the family cannot train on the data.
+    family that maps pictures (default: `dataset`). `start` is another run's state whose networks, averages, optimisers
+    and memory this one begins with; `resume` is its own, to go on from. With a `pack`, runs of one structure train as
+    one model. Raises ConfigError where the family cannot train on the data, or `start` does not fit.
     """
-    training = Training(family, dataset, options, seed, device or default_device(), sync or Alone())
+    training = Training(family, dataset, options, seed, device or default_device(), sync or Alone(), start)
     if resume is not None:
         training.load(resume)
     reporter = Reporter(training, evaluate, monitor, conditions or dataset)

@@ -78,9 +78,16 @@ class Training:
     """Networks, optimisers, averages and position of one run on one rank."""
 
     def __init__(
-        self, family: Family, dataset: Dataset, options: Train, seed: int, device: torch.device, sync: Sync
+        self,
+        family: Family,
+        dataset: Dataset,
+        options: Train,
+        seed: int,
+        device: torch.device,
+        sync: Sync,
+        start: State | None = None,
     ) -> None:
-        self.family, self.options, self.seed, self.sync = family, options, seed, sync
+        self.family, self.options, self.seed, self.sync, self.start = family, options, seed, sync, start
         self.spec = dataset.spec
         if device.type == "cpu":
             keep_freed_memory()
@@ -103,6 +110,8 @@ class Training:
         self.batch: Batch = {}
         self.pack: Company | None = None
         self._fetched = 0.0  # seconds waited for data
+        if start is not None:
+            self._begin_with(start)
 
     def _deal(self, dataset: Dataset, rows: int, cursor: int = 0) -> None:
         """Deal out global batches of `rows` rows to the ranks, from place `cursor` of the data on."""
@@ -266,7 +275,13 @@ class Training:
     def initial(self) -> State:
         """The state this run began with, made anew. A collective call where the family keeps memory."""
         fresh = Training(
-            self.family, self.loader.dataset, self.options, self.seed, self.speed.device, self.sync
+            self.family,
+            self.loader.dataset,
+            self.options,
+            self.seed,
+            self.speed.device,
+            self.sync,
+            self.start,
         )
         return fresh.state()
 
@@ -287,6 +302,17 @@ class Training:
             self.family, self.phases = family, phases
         if weights is not None:
             self._load_weights(weights)
+
+    def _begin_with(self, start: State) -> None:
+        """Take up the weights of another run. Raises ConfigError where they are of another shape."""
+        try:
+            self._load_weights(start)
+        except (KeyError, RuntimeError, ValueError) as error:
+            said = " ".join(str(error).split())[:300]
+            raise ConfigError(
+                f"field `start`: these weights do not fit {type(self.family).__name__} with this config and data: "
+                f"{said}"
+            ) from error
 
     def _load_weights(self, state: State) -> None:
         for name, net in self.nets.items():

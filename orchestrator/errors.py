@@ -5,28 +5,43 @@
     ├── DataError              3   missing, empty, undecodable or mixed data       (gans)
     ├── StoreError             4   the results store cannot be reached or written
     │   ├── AlreadyExists          a create-once object is there already
+    │   │   ├── Outrun             another promotion of the model was faster
+    │   │   └── Busy               a round of this retraining is under way
     │   ├── ConditionalWritesMissing   the store ignores `If-None-Match`
     │   └── Superseded         7   a later attempt has taken the run over
     ├── NotFound               5   no such run, sweep, recipe or object
     ├── ResourceError          6   more workers, CPUs or GPUs asked for than there are
+    │   └── OverBudget             a retraining has had the rounds it may have today
     ├── RunFailed              7   a run or every trial of a sweep ended unhealthy or crashed
     │   ├── Stopped                it was asked to stop, and can be resumed
     │   └── Preempted        143   its process or its machine was to go away, and it can be resumed
-    └── MissingExtra           8   an optional dependency is not installed
+    ├── MissingExtra           8   an optional dependency is not installed
+    └── NothingNew             9   the data has not changed enough for a round
 
 130 is Ctrl-C.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from gans.errors import ConfigError, DataError, GanctlError
+
+if TYPE_CHECKING:
+    from orchestrator.registry.records import Promotion
 
 __all__ = [
     "AlreadyExists",
+    "Busy",
     "ConditionalWritesMissing",
     "ConfigError",
     "DataError",
     "GanctlError",
     "MissingExtra",
     "NotFound",
+    "NothingNew",
+    "Outrun",
+    "OverBudget",
     "Preempted",
     "ResourceError",
     "RunFailed",
@@ -44,6 +59,21 @@ class StoreError(GanctlError):
 
 class AlreadyExists(StoreError):
     """A create-once object is there already: another writer won."""
+
+
+class Outrun(AlreadyExists):
+    """Another promotion of the model was faster: `winner`. Look at the new champion and decide again."""
+
+    def __init__(self, message: str, winner: Promotion) -> None:
+        super().__init__(message, winner)
+        self.winner = winner
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Busy(AlreadyExists):
+    """A round of this retraining is under way: the message says since when and who drives it."""
 
 
 class ConditionalWritesMissing(StoreError):
@@ -68,6 +98,10 @@ class ResourceError(GanctlError):
     exit_code = 6
 
 
+class OverBudget(ResourceError):
+    """A retraining has had the rounds it may have within a day."""
+
+
 class RunFailed(GanctlError):
     """A run, or every trial of a sweep, ended unhealthy or crashed."""
 
@@ -88,3 +122,9 @@ class MissingExtra(GanctlError):
     """An optional dependency is needed for this and not installed."""
 
     exit_code = 8
+
+
+class NothingNew(GanctlError):
+    """The data of a retraining has not changed enough since its last round."""
+
+    exit_code = 9

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,9 @@ from gans.families import AnyFamily, family_class
 from gans.family import Family
 from gans.health import HealthRules
 from gans.options import Train
+from orchestrator.assignments import read_assignments as read_assignments
+from orchestrator.mistakes import say
+from orchestrator.store.ids import ID_PATTERN
 from orchestrator.sweep.space import Space
 
 Document = dict[str, Any]
@@ -69,7 +71,10 @@ class Scale(Config):
 
 
 class Experiment(Config):
-    """Family with its hyperparameters, data, training, scale, health rules, search space and seed."""
+    """Family with its hyperparameters, data, training, scale, health rules, search space and seed.
+
+    `start` is the checkpoint whose weights, averages and optimisers it begins with, RUN or RUN@STEP of the same store.
+    """
 
     name: str = Field(min_length=1, max_length=120)
     gan: AnyFamily
@@ -79,6 +84,7 @@ class Experiment(Config):
     health: HealthRules = HealthRules()
     search: Space = Space({})
     seed: int = Field(0, ge=0)
+    start: str | None = Field(None, pattern=rf"^{ID_PATTERN.pattern}(@\d+)?$")
 
     def document(self) -> Document:
         """The experiment as plain JSON; `parse` rebuilds it."""
@@ -114,7 +120,7 @@ def parse(document: Mapping[str, Any]) -> Experiment:
             m
             for e in error.errors()
             if e["loc"][:1] not in {(k,) for k in known}
-            for m in [_say(Experiment, e)]
+            for m in [say(Experiment, e, whole="experiment")]
         ]
     if mistakes:
         raise ConfigError("\n".join(mistakes))
@@ -130,19 +136,6 @@ def from_yaml(text: str) -> Experiment:
     if not isinstance(document, dict):
         raise ConfigError(f"an experiment is a mapping of fields: {', '.join(Experiment.model_fields)}")
     return parse(document)
-
-
-def read_assignments(words: list[str]) -> dict[str, Any]:
-    """`["gan.width=64", ...]` as a mapping; values are read as YAML scalars or lists. Raises ConfigError."""
-    changes: dict[str, Any] = {}
-    for word in words:
-        path, equals, text = word.partition("=")
-        if not equals or not path:
-            raise ConfigError(
-                f"cannot read {word!r}: write overrides as field=value, for instance train.steps=500"
-            )
-        changes[path] = yaml.safe_load(text) if text else ""
-    return changes
 
 
 def flatten(document: Mapping[str, Any], prefix: str = "") -> Document:
@@ -181,30 +174,5 @@ def _part(document: Mapping[str, Any], field: str, tag: str, find: Any, mistakes
     try:
         return model.model_validate(rest)
     except ValidationError as error:
-        mistakes += [_say(model, e, f"{field}.") for e in error.errors()]
+        mistakes += [say(model, e, f"{field}.") for e in error.errors()]
         return raw
-
-
-def _say(model: type[BaseModel], error: Any, prefix: str = "") -> str:
-    """One pydantic error as one line: field, value, what is allowed, the nearest name."""
-    path = [str(p) for p in error["loc"]]
-    where = f"{prefix}{'.'.join(path)}" or "experiment"
-    if error["type"] == "extra_forbidden":
-        fields = _fields(model, path[:-1])
-        near = difflib.get_close_matches(path[-1], fields, n=1, cutoff=0.5)
-        hint = f"did you mean `{prefix}{'.'.join([*path[:-1], near[0]])}`? " if near else ""
-        return f"unknown field `{where}`; {hint}fields: {', '.join(fields)}"
-    if error["type"] == "missing":
-        return f"field `{where}` is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"field `{where}` = {error['input']!r}: {message[:1].lower()}{message[1:]}"
-
-
-def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
-    """The field names of the model at `path` below `model`, as far as annotations tell."""
-    for name in path:
-        annotation = model.model_fields[name].annotation if name in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)

@@ -53,10 +53,13 @@ def connect(address: str, objects: Objects) -> JobSubmissionClient:
 
 class Submission:
     """`ganctl` words as a job called `name`. Ray refuses a submission id that was used before, so of two submitters
-    one attaches. A job that ended without ending its work is followed by `<name>-2`, and so on."""
+    one attaches. A job that ended without ending its work is followed by `<name>-2`, and so on. `owner` is who answers
+    for it, in its metadata."""
 
-    def __init__(self, client: JobSubmissionClient, address: str, name: str, words: list[str]) -> None:
-        self.client, self.address, self.name, self.words = client, address, name, words
+    def __init__(
+        self, client: JobSubmissionClient, address: str, name: str, words: list[str], owner: str = ""
+    ) -> None:
+        self.client, self.address, self.name, self.words, self.owner = client, address, name, words, owner
         self.submission_id = self._submit()
 
     def wait(self, tick: Callable[[], None]) -> JobStatus:
@@ -87,7 +90,7 @@ class Submission:
                     entrypoint=self._command(),
                     submission_id=submission_id,
                     runtime_env={"env_vars": _credentials()},
-                    metadata={"ganctl": self.name},
+                    metadata={"ganctl": self.name, "owner": self.owner},
                 )
                 return submission_id
             except RuntimeError as error:
@@ -105,13 +108,17 @@ class Submission:
 
 
 class ClusterJob:
-    """A run as a job of a cluster."""
+    """A run as a job of a cluster, under the `submission` that run.json names, else under its own id."""
 
-    def __init__(self, client: JobSubmissionClient, address: str, objects: Objects, run_id: str) -> None:
+    def __init__(
+        self, client: JobSubmissionClient, address: str, objects: Objects, owner: str, run_id: str
+    ) -> None:
         self.objects, self.run_id = objects, run_id
         words = ["train", "--resume", run_id, "--store", objects.url]
-        self.submission = Submission(client, address, run_id, words)
-        hand_over(objects, run_id, {"on": address, "submission": self.submission.submission_id})
+        name = str(Run(objects, run_id).document().get("submission", run_id))
+        self.submission = Submission(client, address, name, words, owner)
+        driver = {"on": address, "submission": self.submission.submission_id, "owner": owner}
+        hand_over(objects, run_id, driver)
 
     def wait(self, progress: Progress | None = None) -> Outcome:
         run = Run(self.objects, self.run_id)

@@ -21,6 +21,7 @@ from orchestrator.outcome import Outcome, ended, left_by
 from orchestrator.preflight import check
 from orchestrator.ranks import train_worker
 from orchestrator.record import pace_of
+from orchestrator.start import settled
 from orchestrator.store.ids import new_id
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
@@ -46,16 +47,25 @@ class Job(Protocol):
 
 
 def submit(
-    experiment: Experiment, store: str, on: str = "inline", *, run_id: str | None = None, **labels: Any
+    experiment: Experiment,
+    store: str,
+    on: str = "inline",
+    *,
+    run_id: str | None = None,
+    owner: str = "",
+    **labels: Any,
 ) -> Job:
     """Start `experiment`, or resume run `run_id`, and return at once. `labels` join run.json (sweep, params).
+
+    `owner` is who answers for a job of a cluster: a flow run's id.
 
     Nothing is written where the run could never begin: ConfigError, DataError, ResourceError, StoreError, or NotFound
     where no cluster answers. Raises AlreadyExists where run `run_id` has ended.
     """
     objects = open_objects(store)
-    launch = _launcher(objects, on)
+    launch = _launcher(objects, on, owner)
     if run_id is None:
+        experiment = settled(experiment, objects)
         check(experiment, objects, on)
         run_id = announce_run(objects, experiment, **labels)
     else:
@@ -63,7 +73,7 @@ def submit(
     return launch(run_id)
 
 
-def _launcher(objects: Objects, on: str) -> Callable[[str], Job]:
+def _launcher(objects: Objects, on: str, owner: str) -> Callable[[str], Job]:
     """What starts a run at distance `on`. Raises NotFound where a cluster does not answer, ConfigError."""
     if on == "inline":
         return partial(InlineJob, objects)
@@ -72,7 +82,7 @@ def _launcher(objects: Objects, on: str) -> Callable[[str], Job]:
     if on.startswith(("http://", "https://")):
         from orchestrator.jobs import ClusterJob, connect
 
-        return partial(ClusterJob, connect(on, objects), on, objects)
+        return partial(ClusterJob, connect(on, objects), on, objects, owner)
     raise ConfigError(
         f"--on {on!r}: allowed are inline, local, or the address of a cluster, http://HEAD:8265"
     )

@@ -27,6 +27,7 @@ from orchestrator.outcome import STATES, Outcome, Turn, left
 from orchestrator.record import Record
 from orchestrator.scene import Scene
 from orchestrator.stall import Announced, Watch
+from orchestrator.start import weights
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.outbox import Outbox
 from orchestrator.store.reader import Run
@@ -176,6 +177,7 @@ class Rank:
             evaluate=evaluate,
             monitor=monitor,
             conditions=held_out,
+            start=weights(e, self.objects),
             resume=resume,
             pack=self.pack,
         )

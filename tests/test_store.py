@@ -3,6 +3,7 @@
 import os
 import pickle
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -119,6 +120,29 @@ def test_list_is_recursive_sorted_and_within_the_folder(objects: Objects) -> Non
     assert objects.folders("") == ["r", "r2"]
     assert objects.folders("r") == ["b"]
     assert objects.folders("none") == []
+
+
+def test_entries_are_what_is_listed_with_sizes_and_times(objects: Objects) -> None:
+    begun = time.time()
+    for key, data in {"r/b/2": b"four", "r/a": b"", "r2/x": b"x"}.items():
+        objects.put(key, data)
+    assert [(e.key, e.size) for e in objects.entries("r")] == [("r/a", 0), ("r/b/2", 4)]
+    assert [e.key for e in objects.entries("")] == objects.list("")
+    assert objects.entries("none") == []
+    assert all(
+        begun - 2 < e.modified < time.time() + 2 for e in objects.entries("")
+    )  # S3 gives whole seconds
+
+
+def test_an_object_is_opened_as_a_seekable_file(objects: Objects) -> None:
+    objects.put("k", b"0123456789")
+    with objects.open("k") as file:
+        file.seek(-3, 2)
+        assert file.read() == b"789"
+        file.seek(2)
+        assert file.read(2) == b"23"
+    with pytest.raises(NotFound, match="no none"):
+        objects.open("none")
 
 
 @pytest.mark.parametrize("server", ["moto", "ceph"])

@@ -13,7 +13,8 @@ import pytest
 
 from gans.data.base import LocalFiles
 from gans.errors import DataError
-from orchestrator.store import catalogue
+from orchestrator.errors import NotFound
+from orchestrator.store import catalogue, metrics
 from orchestrator.store.files import files_for
 from orchestrator.store.ids import new_id
 from orchestrator.store.layout import live_key
@@ -98,6 +99,30 @@ def test_compaction_keeps_curves_and_clears_what_it_took(objects: Objects) -> No
     assert [row["run"] for row in table.to_pylist()] == sorted(id for id in ids for _ in range(2))
     assert Catalogue(objects).compact() == snapshot  # nothing new, nothing written
     assert objects.list("snap") == ["snap/00000001.json"]
+
+
+def test_without_its_parts_a_run_has_the_very_same_curve(objects: Objects) -> None:
+    """Also where runs disagree on a column's type, and through a second compaction, which merges the segments."""
+    odd = [0.1, -0.0, 1e22, 5e-324, float("inf"), float("nan")]
+    ids = [sealed_run(objects, number, extra=value) for number, value in enumerate(odd)]
+    ids += [sealed_run(objects, 9, extra="text", b=True), sealed_run(objects, 8, a="x"), sealed_run(objects)]
+    curves = {run_id: Run(objects, run_id).metrics() for run_id in ids}
+    Catalogue(objects).compact()
+    ids.append(sealed_run(objects, 7, a=1.0))
+    Catalogue(objects).compact()
+    for run_id, curve in curves.items():
+        keys = objects.list(f"runs/{run_id}/m")
+        for key in keys:
+            objects.delete(key)
+        read = Run(objects, run_id).metrics()
+        assert read.schema == curve.schema
+        assert metrics.to_parquet(read) == metrics.to_parquet(curve)
+        assert metrics.same(read, curve)
+    late = Run(objects, sealed_run(objects))
+    for key in objects.list(f"runs/{late.id}/m"):
+        objects.delete(key)
+    with pytest.raises(NotFound, match="lacks metric parts"):
+        late.metrics()
 
 
 def test_small_segments_are_merged_and_full_ones_stay(

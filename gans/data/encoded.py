@@ -79,6 +79,10 @@ class Source(Protocol):
         """A hex digest of the names and sizes of the files."""
         ...
 
+    def digests(self) -> np.ndarray:
+        """uint64 (len,): what tells each image apart from others, and from itself after a change, undecoded."""
+        ...
+
 
 class EncodedImages(DataConfig):
     """Options that every set of encoded images has.

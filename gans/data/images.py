@@ -11,6 +11,7 @@ import numpy as np
 
 from gans.data.base import Files, shuffled
 from gans.data.decode import Header, Undecodable, probe
+from gans.data.digests import of_texts
 from gans.data.encoded import EncodedImages, Source, readers
 from gans.data.paths import matching, opened, relative
 
@@ -57,8 +58,14 @@ class FolderSource:
         return shuffled(len(members), seed, epoch)
 
     def fingerprint(self) -> str:
-        told = list(zip(self._names, readers().map(self._files.size, self._paths), strict=True))
-        return hashlib.sha256(repr(told).encode()).hexdigest()
+        return hashlib.sha256(repr(self._told()).encode()).hexdigest()
+
+    def digests(self) -> np.ndarray:
+        """Of names and sizes: a picture that is replaced by one of as many bytes is not noticed."""
+        return of_texts(f"{size} {name}" for name, size in self._told())
+
+    def _told(self) -> list[tuple[str, int]]:
+        return list(zip(self._names, readers().map(self._files.size, self._paths), strict=True))
 
     def _header(self, path: str) -> Header | Undecodable:
         with opened(self._files, path) as file:

@@ -12,6 +12,7 @@ import numpy as np
 
 from gans.data.base import Files
 from gans.data.decode import Header, Undecodable, probe
+from gans.data.digests import of_group
 from gans.data.encoded import EncodedImages, Source
 from gans.data.paths import matching, opened, relative
 from gans.errors import DataError
@@ -106,6 +107,22 @@ class ParquetSource:
         told = [(relative(self._config.path, p), self._files.size(p)) for p in self._paths]
         return hashlib.sha256(repr((told, self._config.column, self._config.label)).encode()).hexdigest()
 
+    def digests(self) -> np.ndarray:
+        """Rows count as changed together with their row group: its place, number of rows, and its columns' sizes and
+        ranges, which stand in the file's footer."""
+        return np.concatenate([of_group(self._footer(group), group.num_rows) for group in self._groups])
+
+    def _footer(self, group: RowGroup) -> str:
+        metadata = group.metadata.row_group(group.number)
+        chunks = [metadata.column(number) for number in range(metadata.num_columns)]
+        wanted = {name for name in (self._config.column, self._config.label) if name}
+        told = [
+            (c.path_in_schema, c.num_values, c.total_compressed_size, c.total_uncompressed_size, _range(c))
+            for c in chunks
+            if c.path_in_schema.partition(".")[0] in wanted
+        ]
+        return repr((group.name, group.number, group.num_rows, told))
+
     def _group_of(self, positions: np.ndarray) -> np.ndarray:
         return np.searchsorted(self._starts, positions, side="right") - 1
 
@@ -153,6 +170,12 @@ class ParquetSource:
             field = _blob_field(file.schema_arrow, self._config.column)
             column = file.read_row_group(group.number, columns=[field])[self._config.column]
         return column if field == self._config.column else pc.struct_field(column, "bytes")
+
+
+def _range(chunk: Any) -> tuple[Any, ...] | None:
+    """Least and largest value of a column chunk and its nulls, where its writer noted them."""
+    noted = chunk.statistics
+    return None if noted is None or not noted.has_min_max else (noted.min, noted.max, noted.null_count)
 
 
 def _blob_field(schema: pa.Schema, column: str) -> str | None:

@@ -12,11 +12,15 @@ from orchestrator.cli import (
     evaluate,
     export,
     families,
+    housekeeping,
     launching,
+    models,
     recipes,
+    retrain,
     runs,
     sample,
     sweeps,
+    up,
 )
 from orchestrator.cli.terminal import Ganctl
 
@@ -52,5 +56,20 @@ def root(
         typer.echo(context.get_help())
 
 
-for noun in (launching, sweeps, recipes, families, runs, sample, evaluate, benchmark, export, doctor):
+for noun in (
+    launching,
+    sweeps,
+    recipes,
+    families,
+    runs,
+    models,
+    retrain,
+    sample,
+    evaluate,
+    benchmark,
+    export,
+    housekeeping,
+    doctor,
+    up,
+):
     noun.register(app)

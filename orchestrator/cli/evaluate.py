@@ -1,4 +1,4 @@
-"""`ganctl evaluate`: score a run's newest checkpoint again, beside held-out real data."""
+"""`ganctl evaluate`: score a run's newest checkpoint, or a model's champion, again, beside held-out real data."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from orchestrator.cli import output
 from orchestrator.cli.output import STORE, JsonOption, RunName, StoreOption, command
 
 if TYPE_CHECKING:
-    from orchestrator.cli.trained import Trained
     from orchestrator.store.objects import Objects
+    from orchestrator.trained import Trained
 
 
 def register(app: typer.Typer) -> None:
@@ -35,20 +35,22 @@ def evaluate(
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a run's newest checkpoint; every figure stands beside that of held-out real data, its floor."""
-    from orchestrator.cli.lookup import resolve_run
-    from orchestrator.cli.trained import Trained
+    """Score a run's newest checkpoint, or a model's champion.
+
+    Every figure stands beside that of held-out real data, its floor.
+    """
+    from orchestrator.cli.lookup import resolve_model
     from orchestrator.store.objects import open_objects
 
     objects = open_objects(store)
-    run_id = resolve_run(objects, run)
-    with output.working(f"scoring run {run_id}"):
-        scores = _scores(objects, Trained.restore(objects, run_id), samples, seed, extractor)
+    chosen = resolve_model(objects, run)
+    with output.working(f"scoring {chosen.label}"):
+        scores = chosen.document | _scores(objects, chosen.restore(objects), samples, seed, extractor)
     if as_json:
         output.show_json(scores)
         return
     typer.echo(
-        f"run {run_id} at step {scores['step']}: {scores['samples']} samples, features of {scores['extractor']}\n"
+        f"{chosen.label} at step {scores['step']}: {scores['samples']} samples, features of {scores['extractor']}\n"
     )
     output.print_figures({"run": scores["figures"], "real floor": scores["floor"]})
 
@@ -61,8 +63,8 @@ def _scores(
     from gans.loop import SAMPLE_SEED
     from gans.metrics import Evaluator, extractor_for
     from gans.sampling import own_figures
-    from orchestrator.cli.trained import load_split
     from orchestrator.store.extractors import StoreCache
+    from orchestrator.trained import load_split
 
     e = trained.experiment
     train, held_out = load_split(e, "train"), load_split(e, "held_out")

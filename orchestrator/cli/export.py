@@ -1,9 +1,9 @@
-"""`ganctl export`: a run's model for other tools."""
+"""`ganctl export`: a run's or a promoted model for other tools."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,20 +29,19 @@ def export(
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a run's newest model as safetensors or ONNX."""
+    """Write a run's newest model, or a promoted one, as safetensors or ONNX."""
     if out.is_dir():
         raise typer.BadParameter(f"{out} is a folder; name a file in it", param_hint=files.OUTPUT)
     files.check_output(out, force)
     from gans.export import export_onnx, export_safetensors
-    from orchestrator.cli.lookup import resolve_run
-    from orchestrator.cli.trained import Trained
+    from orchestrator.cli.lookup import resolve_model
     from orchestrator.store.objects import open_objects
 
     objects = open_objects(store)
-    run_id = resolve_run(objects, run)
-    told: dict[str, Any] = {"run": run_id, "format": form, "output": str(out.absolute())}
-    with output.working(f"exporting run {run_id}"):
-        trained = Trained.restore(objects, run_id)
+    chosen = resolve_model(objects, run)
+    told = chosen.document | {"format": form, "output": str(out.absolute())}
+    with output.working(f"exporting {chosen.label}"):
+        trained = chosen.restore(objects)
         if form == "onnx":
             told["difference"] = export_onnx(trained.model, out)
         else:
@@ -53,4 +52,4 @@ def export(
         return
     difference = told.get("difference")
     checked = "" if difference is None else f" (differs from PyTorch by {difference:.1g})"
-    typer.echo(f"run {run_id} at step {trained.step} as {form}: {out}{checked}")
+    typer.echo(f"{chosen.label} at step {trained.step} as {form}: {out}{checked}")

@@ -1,35 +1,84 @@
-"""Finding the run or sweep a person means, and where its results lie."""
+"""Finding the run, checkpoint or sweep a person means, and where its results lie."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import NotFound
 
 if TYPE_CHECKING:
+    from orchestrator.registry.records import Promotion
     from orchestrator.store.objects import Objects
+    from orchestrator.trained import Trained
 
 LATEST = "latest"
 SHOWN = 5
 
 
-def resolve_run(objects: Objects, text: str) -> str:
-    """The id of the run called `text`: its id, the beginning or end of one id alone, or `latest`.
+@dataclass(frozen=True)
+class Chosen:
+    """The run a person means, and the promotion where it was named by a model: then that very checkpoint is meant."""
 
-    Raises NotFound where there is none, or more than one.
+    run_id: str
+    promotion: Promotion | None = None
+
+    @property
+    def label(self) -> str:
+        """`run ID`, or `faces version 2, run ID`."""
+        p = self.promotion
+        return f"run {self.run_id}" if p is None else f"{p.name} version {p.version}, run {self.run_id}"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """For `--json`: the run, and the model's name, version and number of promotion where one was named."""
+        p = self.promotion
+        model = {} if p is None else {"model": p.name, "version": p.version, "promotion": p.number}
+        return {"run": self.run_id} | model
+
+    def restore(self, objects: Objects) -> Trained:
+        """The model: of the promoted checkpoint, else of the run's newest one. Raises what `Trained.restore` raises."""
+        from orchestrator.trained import Trained
+
+        if self.promotion is None:
+            return Trained.restore(objects, self.run_id)
+        return Trained.restore(objects, self.run_id, self.promotion.span, self.promotion.weights)
+
+
+def resolve_model(objects: Objects, text: str) -> Chosen:
+    """What `text` names: a run's id, `latest`, a model, or the beginning or end of one run's id alone, in that order.
+
+    A model's name is whole, so it goes before what is only a part of an id: no run that begins later changes what it
+    means. Raises NotFound where there is none, or more than one.
     """
+    from orchestrator.registry.registry import Registry
     from orchestrator.store.catalogue import Catalogue
-    from orchestrator.store.ids import ID_PATTERN
+    from orchestrator.store.ids import ID_PATTERN, NAME_PATTERN
     from orchestrator.store.reader import Run
 
     if ID_PATTERN.fullmatch(text):
         Run(objects, text).document()
-        return text
+        return Chosen(text)
+    registry = Registry(objects)
+    if text != LATEST and NAME_PATTERN.fullmatch(text):
+        promotion = registry.champion(text)
+        if promotion is not None:
+            return Chosen(promotion.run_id, promotion)
     ids = [str(row["id"]) for row in Catalogue(objects).runs()]
     if not ids:
         raise NotFound(f"no run {text!r}: {no_runs(objects)}")
-    return _one(ids, text, "run", objects.url, "ganctl runs")
+    try:
+        return Chosen(_one(ids, text, "run", objects.url, "ganctl runs"))
+    except NotFound as error:
+        names = registry.names()
+        raise NotFound(f"{error}; models: {_some(names)}" if names else str(error)) from None
+
+
+def resolve_run(objects: Objects, text: str) -> str:
+    """The id of the run called `text`, as `resolve_model`: of a model, its champion's run. Raises NotFound."""
+    return resolve_model(objects, text).run_id
 
 
 def resolve_sweep(objects: Objects, text: str) -> str:
@@ -86,6 +135,21 @@ def curve_query(objects: Objects, run_id: str) -> str:
         f"(FROM read_json('{folder}/attempts/*.json') AS later WHERE later.attempt > part.attempt "
         'AND later."from" < part.step) ORDER BY step'
     )
+
+
+def curve_place(objects: Objects, run_id: str) -> tuple[str, str]:
+    """Where the run's metrics lie, as files, and DuckDB's query for them: parts, or the segment that took them over."""
+    from orchestrator.store import segments
+    from orchestrator.store.layout import run_key
+
+    parts = run_key(run_id, "m")
+    if not objects.list(parts):
+        with suppress(NotFound):
+            segment = place(objects, segments.place(objects, run_id))
+            path = segment.replace("'", "''")
+            query = f"SELECT * EXCLUDE (run) FROM read_parquet('{path}') WHERE run = '{run_id}' ORDER BY step"
+            return segment, query
+    return f"{place(objects, parts)}/*.parquet", curve_query(objects, run_id)
 
 
 def _some(ids: list[str]) -> str:

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-STORE = "./ganctl-store"
+from orchestrator.store.layout import DEFAULT_STORE as STORE
+
+__all__ = ["STORE", "Force", "JsonOption", "RunName", "StoreOption", "inherited"]
 
 
 def inherited(context: typer.Context, parameter: typer.CallbackParam, value: Any) -> Any:
@@ -31,6 +33,10 @@ JsonOption = Annotated[
     bool, typer.Option("--json", callback=inherited, help="One JSON document on stdout, nothing else.")
 ]
 RunName = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run's id, the beginning or end of one, or `latest`.")
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run's id, the beginning or end of one, `latest`, or a model's name: its champion.",
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace what is there already.")]

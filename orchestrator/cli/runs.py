@@ -9,7 +9,7 @@ import typer
 
 from orchestrator import evidence
 from orchestrator.cli import output
-from orchestrator.cli.lookup import curve_query, no_runs, place, resolve_run
+from orchestrator.cli.lookup import curve_place, no_runs, place, resolve_run
 from orchestrator.cli.options import inherited
 from orchestrator.cli.output import STORE, Column, JsonOption, RunName, StoreOption, command
 
@@ -133,13 +133,14 @@ def show_run(run: RunName, store: StoreOption = STORE, as_json: JsonOption = Fal
 def _account(objects: Objects, run_id: str) -> dict[str, Any]:
     """Everything `runs show` tells, as plain JSON."""
     from orchestrator.progress import alarm
-    from orchestrator.store.layout import checkpoint_folder, run_key
+    from orchestrator.store.layout import checkpoint_folder
     from orchestrator.store.reader import Run
 
     run = Run(objects, run_id)
     document, sealed, live = run.document(), run.sealed(), run.live()
     told, best = sealed or live or {}, run.best_checkpoint()
     asked = {name: document.get(name) for name in ASKED}
+    metrics, query = curve_place(objects, run.id)
     return {
         **asked,
         "state": run.state(),
@@ -156,8 +157,8 @@ def _account(objects: Objects, run_id: str) -> dict[str, Any]:
             }
             for step, attempt in run.checkpoints()
         ],
-        "metrics": place(objects, run_key(run.id, "m")) + "/*.parquet",
-        "query": curve_query(objects, run.id),
+        "metrics": metrics,
+        "query": query,
         "experiment": document.get("experiment"),
         "code": document.get("code"),
     }

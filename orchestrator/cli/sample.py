@@ -1,4 +1,4 @@
-"""`ganctl sample`: samples of a run's newest checkpoint as one picture, a folder of pictures, or an array file."""
+"""`ganctl sample`: samples of a run or a promoted model as one picture, a folder of pictures, or an array file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.cli.output import STORE, Force, JsonOption, RunName, StoreOpti
 
 if TYPE_CHECKING:
     from gans.data.base import Batch
-    from orchestrator.cli.trained import Trained
+    from orchestrator.trained import Trained
 
 PICTURE, ARRAYS = ".png", ".npz"
 
@@ -49,36 +49,38 @@ def sample(
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw samples from a run's newest checkpoint. Every PNG says which run, step and seed made it."""
+    """Draw samples from a run's newest checkpoint, or from a model's champion: the promoted checkpoint.
+
+    Every PNG says which run, step and seed made it.
+    """
     if out.suffix not in (PICTURE, ARRAYS, "") and not out.is_dir():
         raise typer.BadParameter(
             f"{out}: write name{PICTURE} for one picture, name{ARRAYS} for arrays, or a folder",
             param_hint="--output",
         )
     files.check_output(out, force)
-    from orchestrator.cli.lookup import resolve_run
-    from orchestrator.cli.trained import Trained
+    from orchestrator.cli.lookup import resolve_model
     from orchestrator.store.objects import open_objects
 
     objects = open_objects(store)
-    run_id = resolve_run(objects, run)
+    chosen = resolve_model(objects, run)
     with output.working(f"sampling {num}"):
-        trained = Trained.restore(objects, run_id)
+        trained = chosen.restore(objects)
         if truncation is not None:
             trained = replace(trained, model=trained.model.truncated(truncation))
         inputs = _inputs(trained, num)
         samples = trained.model.sample(num, seed, label or None, inputs)
         _write(trained, out, inputs, samples, seed)
-    told = {"run": run_id, "step": trained.step, "seed": seed, "num": num, "output": str(out.absolute())}
+    drawn = {"step": trained.step, "seed": seed, "num": num, "output": str(out.absolute())}
     if as_json:
-        output.show_json(told)
+        output.show_json(chosen.document | drawn)
     else:
-        typer.echo(f"{num} samples of run {run_id} at step {trained.step}: {out}")
+        typer.echo(f"{num} samples of {chosen.label} at step {trained.step}: {out}")
 
 
 def _inputs(trained: Trained, num: int) -> Batch:
     """Held-out rows to map, for a family that maps data."""
-    from orchestrator.cli.trained import load_split
+    from orchestrator.trained import load_split
 
     return trained.inputs(load_split(trained.experiment, "held_out"), num) if trained.model.asks else {}
 
@@ -96,7 +98,7 @@ def _write(trained: Trained, out: Path, inputs: Batch, samples: Batch, seed: int
 def _picture(trained: Trained, inputs: Batch, samples: Batch, meta: dict[str, str]) -> bytes:
     """One PNG of all samples: a grid, or for vectors a scatter plot over held-out real ones."""
     from gans.pictures import encode, picture_of
-    from orchestrator.cli.trained import load_split
+    from orchestrator.trained import load_split
 
     real = None
     if samples["x"].dim() == 2:

@@ -7,6 +7,7 @@ read in that order, so none is missed; where two name a run, the later one holds
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import asdict, dataclass
 
@@ -16,34 +17,15 @@ import pyarrow.parquet as pq
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from orchestrator.errors import AlreadyExists
-from orchestrator.store import documents, summaries
+from orchestrator.store import documents, segments, summaries
 from orchestrator.store.documents import Document
 from orchestrator.store.layout import DONE, INDEXES, LIVE, SEGMENTS, SNAPSHOTS, done_key, live_key, run_key
 from orchestrator.store.metrics import from_parquet, to_parquet, unite
 from orchestrator.store.objects import Objects
 from orchestrator.store.reader import Run, state_of
+from orchestrator.store.segments import Segment, Snapshot
 
 RUNS_PER_GROUP = 100
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One file of `seg/`: curves of sealed runs, sorted by columns `run` and `step`, 100 runs a row group."""
-
-    key: str
-    runs: int
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What `snap/<number>.json` names: the index and the segments that are current together.
-
-    Number 0 is none.
-    """
-
-    number: int = 0
-    index: str = ""
-    segments: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,12 +76,7 @@ class Catalogue:
 
     def snapshot(self) -> Snapshot:
         """The newest snapshot."""
-        keys = self.objects.list(SNAPSHOTS)
-        if not keys:
-            return Snapshot()
-        document = documents.decode(self.objects.get(keys[-1]))
-        segments = tuple(Segment(**segment) for segment in document["segments"])
-        return Snapshot(document["number"], document["index"], segments)
+        return segments.newest(self.objects)
 
     def _find(self) -> Found:
         live = self._ids(LIVE)
@@ -148,7 +125,10 @@ class Catalogue:
         for place, run_id in enumerate(moved):
             rows[run_id] |= {"segment": segment.key, "row_group": place // RUNS_PER_GROUP}
         curves = [from_parquet(self.objects.get(s.key)) for s in small]
-        curves += [self._curve(run_id) for run_id in sorted(found.sealed)]
+        for run_id in sorted(found.sealed):
+            curve = Run(self.objects, run_id).metrics()
+            rows[run_id] |= {"columns": segments.columns_of(curve), "merged": time.time()}
+            curves.append(curve.add_column(0, "run", pa.array([run_id] * len(curve), pa.string())))
         self.objects.create(segment.key, segment_bytes(unite(curves), moved))
         self.objects.create(snapshot.index, to_parquet(summaries.to_table(rows[i] for i in sorted(rows))))
         try:
@@ -158,10 +138,6 @@ class Catalogue:
             self.objects.delete(snapshot.index)
             raise
         return snapshot
-
-    def _curve(self, run_id: str) -> pa.Table:
-        table = Run(self.objects, run_id).metrics()
-        return table.add_column(0, "run", pa.array([run_id] * len(table), pa.string()))
 
 
 def segment_bytes(curves: pa.Table, runs: list[str]) -> bytes:

@@ -59,8 +59,13 @@ def read(objects: Objects, run_id: str, begun: Sequence[int], step: int | None =
     if not spans:
         at = "" if step is None else f" at step {step}"
         raise NotFound(f"run {run_id} has no finished checkpoint{at} in {objects.url}")
-    folder = checkpoint_folder(run_id, *spans[-1])
-    listing = documents.decode(objects.get(f"{folder}/{MARKER}"))["files"]
+    return read_span(objects, run_id, spans[-1])
+
+
+def read_span(objects: Objects, run_id: str, span: Span) -> dict[str, bytes]:
+    """The files of that very checkpoint. Raises NotFound where it is not committed; StoreError if damaged."""
+    folder = checkpoint_folder(run_id, *span)
+    listing = marker(objects, run_id, span)["files"]
     files = objects.get_many(f"{folder}/{name}" for name in listing)
     whole = {name: files.get(f"{folder}/{name}", b"") for name in listing}
     for name, data in whole.items():
@@ -70,6 +75,16 @@ def read(objects: Objects, run_id: str, begun: Sequence[int], step: int | None =
                 f"delete {folder} to resume from the checkpoint before it"
             )
     return whole
+
+
+def marker(objects: Objects, run_id: str, span: Span) -> Document:
+    """commit.json of that very checkpoint: step, attempt, FID or None, files. Raises NotFound."""
+    try:
+        return documents.decode(objects.get(f"{checkpoint_folder(run_id, *span)}/{MARKER}"))
+    except NotFound:
+        raise NotFound(
+            f"run {run_id} has no finished checkpoint at step {span[0]} of attempt {span[1]} in {objects.url}"
+        ) from None
 
 
 def prune(

@@ -1,10 +1,16 @@
 """Where everything lies: the one place that spells keys. docs/store.md shows the whole tree."""
 
 import re
+from typing import Literal
 
-from orchestrator.store.ids import check_id
+from orchestrator.store.ids import check_id, check_name
 
 LIVE, DONE, SNAPSHOTS, SEGMENTS, INDEXES = "live", "done", "snap", "seg", "index"
+MODELS = "models"
+SWEEPS = "sweeps"
+RUNS = "runs"
+DEFAULT_STORE = "./ganctl-store"  # where neither --store nor GANCTL_STORE says another place
+RETRAIN = "retrain"
 
 
 def run_key(run_id: str, name: str) -> str:
@@ -55,6 +61,58 @@ def sample_key(run_id: str, step: int, sha: str) -> str:
 
 def sample_step(key: str) -> int:
     return _numbers(r"(\d+)-[0-9a-f]+\.png", key.rpartition("/")[2])[0]
+
+
+def model_folder(name: str) -> str:
+    """Where a model's promotions lie. Raises ConfigError for what cannot be a name."""
+    return f"{MODELS}/{check_name(name)}"
+
+
+def promotion_key(name: str, number: int) -> str:
+    """Promotion `number` of a model, padded so that names sort."""
+    return f"{model_folder(name)}/{number:06d}.json"
+
+
+def promotion_number(key: str) -> int | None:
+    """The number of a promotion's key; None for what is no such key."""
+    match = re.fullmatch(r"models/[^/]+/(\d{6})\.json", key)
+    return int(match[1]) if match else None
+
+
+def retrain_folder(name: str, folder: Literal["settings", "rounds", "seen"]) -> str:
+    """One of the folders of a retraining. Raises ConfigError for what cannot be a model's name."""
+    return f"{RETRAIN}/{check_name(name)}/{folder}"
+
+
+def settings_key(name: str, number: int) -> str:
+    """Settings `number` of a retraining, padded so that names sort."""
+    return f"{retrain_folder(name, 'settings')}/{number:06d}.json"
+
+
+def round_key(name: str, number: int, file: str) -> str:
+    """`file` inside the folder of round `number` of a retraining."""
+    return f"{retrain_folder(name, 'rounds')}/{number:06d}/{file}"
+
+
+def seen_key(name: str, fingerprint: str, ending: Literal["json", "npy"] = "json") -> str:
+    """Where it stands that a retraining has used this data; as `npy` the digests of its items."""
+    return f"{retrain_folder(name, 'seen')}/{fingerprint}.{ending}"
+
+
+def decision_key(folder: str, number: int) -> str:
+    """Decision `number` of the round whose folder this is."""
+    return f"{folder}/decision-{number}.json"
+
+
+def decision_picture_key(folder: str, name: str, sha: str) -> str:
+    """A picture that a decision refers to; `name` is champion, challenger or grids."""
+    return f"{folder}/{name}-{sha}.png"
+
+
+def key_number(key: str) -> int | None:
+    """The number of the file or folder that `key` ends with, `.../000012.json` or `000012`; None where it has none."""
+    match = re.fullmatch(r"(?:.*/)?(\d{6,})(?:\.json)?", key)
+    return int(match[1]) if match else None
 
 
 def _numbers(pattern: str, text: str) -> tuple[int, ...]:

@@ -7,9 +7,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from orchestrator.errors import AlreadyExists, NotFound, StoreError
-from orchestrator.store.objects import Keys, Objects, clean_key, store_error
+from orchestrator.store.objects import Entries, Entry, Keys, Objects, clean_key, store_error
 
 TEMPORARY = ".tmp"  # half-written files live here: no reader and no glob for *.parquet meets one
 ABANDONED_AFTER = 86400.0  # seconds; then the writer of a half-written file was killed
@@ -58,12 +59,28 @@ class LocalObjects(Objects):
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 raise NotFound(f"store {self.url}: there is no {key}") from None
 
+    def open(self, key: str) -> BinaryIO:
+        with self._explained(f"reading {key}"):
+            try:
+                return self._path(key).open("rb")
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                raise NotFound(f"store {self.url}: there is no {key}") from None
+
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 
     def list(self, prefix: str) -> Keys:
         with self._explained(f"listing {prefix or 'it'}"):
             return sorted(path.relative_to(self.root).as_posix() for path in self._files(prefix))
+
+    def entries(self, prefix: str) -> Entries:
+        found: Entries = []
+        with self._explained(f"listing {prefix or 'it'}"):
+            for path in self._files(prefix):
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    told = path.stat()
+                    found.append(Entry(path.relative_to(self.root).as_posix(), told.st_size, told.st_mtime))
+        return sorted(found, key=lambda entry: entry.key)
 
     def folders(self, prefix: str) -> Keys:
         folder = self._path(prefix) if prefix else self.root

@@ -6,12 +6,14 @@ that is never stale. Nothing reads, modifies and writes.
 
 from __future__ import annotations
 
+import io
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from orchestrator.errors import AlreadyExists, ConditionalWritesMissing, GanctlError, NotFound, StoreError
@@ -29,6 +31,16 @@ class Check:
     remedy: str = ""
 
 
+@dataclass(frozen=True)
+class Entry:
+    """An object as a listing shows it: its size in bytes, and when it was written (Unix s, by the server's clock)."""
+
+    key: str
+    size: int
+    modified: float
+
+
+Entries = list[Entry]
 Keys = list[str]  # named outside of the class, whose method `list` hides the type
 Checks = list[Check]
 
@@ -73,6 +85,10 @@ class Objects(ABC):
         """Every key below the folder `prefix`, recursive, sorted, without directory markers."""
 
     @abstractmethod
+    def entries(self, prefix: str) -> Entries:
+        """What `list` finds, with sizes and times, in as many requests."""
+
+    @abstractmethod
     def folders(self, prefix: str) -> Keys:
         """Names of the folders directly below `prefix`, sorted: one request a thousand on S3."""
 
@@ -83,6 +99,10 @@ class Objects(ABC):
     @abstractmethod
     def local_path(self, key: str) -> str | None:
         """The object's path on this machine, or None on S3."""
+
+    def open(self, key: str) -> BinaryIO:
+        """A seekable reader of the object's bytes. Raises NotFound."""
+        return io.BytesIO(self.get(key))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         """Those of the objects that are there, fetched concurrently, in the order asked for."""

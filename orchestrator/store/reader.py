@@ -5,7 +5,7 @@ import time
 import pyarrow as pa
 
 from orchestrator.errors import NotFound
-from orchestrator.store import attempts, checkpoints, documents
+from orchestrator.store import attempts, checkpoints, documents, segments
 from orchestrator.store.attempts import Starts
 from orchestrator.store.documents import Document
 from orchestrator.store.ids import check_id
@@ -51,7 +51,10 @@ class Run:
         return state_of(live)
 
     def metrics(self) -> pa.Table:
-        """All parts under one schema, by step; where attempts overlap the later one wins. Raises NotFound."""
+        """All parts under one schema, by step; where attempts overlap the later one wins.
+
+        Where housekeeping took the parts, the same table from the segment that they were merged into. Raises NotFound.
+        """
         folder = run_key(self.id, "m")
         sealed = self.sealed()
         keys = (
@@ -60,7 +63,11 @@ class Run:
         parts = self.objects.get_many(keys)
         missing = [key for key in keys if key not in parts]
         if missing:
-            raise NotFound(f"run {self.id} in {self.objects.url} lacks metric parts: {', '.join(missing)}")
+            try:
+                return segments.curve(self.objects, self.id)
+            except NotFound:
+                lacks = f"run {self.id} in {self.objects.url} lacks metric parts: {', '.join(missing)}"
+                raise NotFound(lacks) from None
         return merge([from_parquet(data) for data in parts.values()], self._begun(sealed))
 
     def samples(self) -> list[tuple[int, str]]:

@@ -22,7 +22,7 @@ from tenacity import (
 
 from orchestrator.errors import AlreadyExists, GanctlError, NotFound, StoreError
 from orchestrator.store.filesystem import FAILURES, FileSystem, file_system, response_of
-from orchestrator.store.objects import Keys, Objects, clean_key, store_error
+from orchestrator.store.objects import Entries, Entry, Keys, Objects, clean_key, store_error
 
 WRITER = "ganctl-writer"
 FIRST_USE = "first use"
@@ -94,10 +94,16 @@ class S3Objects(Objects):
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """The size in bytes of every object below the folder `prefix`, by key."""
-        entries = (entry for page in self._pages(prefix) for entry in page.get("Contents", ()))
-        return {
-            e["Key"].removeprefix(self._key("")): e["Size"] for e in entries if not e["Key"].endswith("/")
-        }
+        return {entry.key: entry.size for entry in self.entries(prefix)}
+
+    def entries(self, prefix: str) -> Entries:
+        found = (entry for page in self._pages(prefix) for entry in page.get("Contents", ()))
+        listed = (
+            Entry(e["Key"].removeprefix(self._key("")), e["Size"], e["LastModified"].timestamp())
+            for e in found
+            if not e["Key"].endswith("/")
+        )
+        return sorted(listed, key=lambda entry: entry.key)
 
     def folders(self, prefix: str) -> Keys:
         found = (

@@ -19,7 +19,9 @@ FIELDS = {
     "created": pa.float64(),
     "time": pa.float64(),
 }
-PLACE = {"segment": pa.string(), "row_group": pa.int64()}
+# Of a compacted run: where its curve lies, which columns of the segment are its own (a JSON object of their types), and
+# since when (Unix s).
+PLACE = {"segment": pa.string(), "row_group": pa.int64(), "columns": pa.string(), "merged": pa.float64()}
 NESTED = ("params", "metrics", "best")
 
 
@@ -56,7 +58,7 @@ def _flatten(summary: Document) -> Document:
 
 
 def _nest(row: Document) -> Document:
-    summary: Document = {name: row[name] for name in (*FIELDS, *PLACE)} | {name: {} for name in NESTED}
+    summary: Document = {name: row.get(name) for name in (*FIELDS, *PLACE)} | {name: {} for name in NESTED}
     for name, value in row.items():
         group, _, inner = name.partition(".")
         if inner and value is not None:

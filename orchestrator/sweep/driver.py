@@ -20,6 +20,7 @@ from orchestrator.experiment import Experiment, parse
 from orchestrator.jobs import Submission, connect
 from orchestrator.launch import Progress
 from orchestrator.preflight import check
+from orchestrator.start import settled
 from orchestrator.store.catalogue import Catalogue
 from orchestrator.store.documents import decode, encode
 from orchestrator.store.ids import new_id
@@ -109,6 +110,7 @@ def _announce(objects: Objects, experiment: Experiment, sweep_id: str, plan: Pla
         )
     for earlier in plan.warm_start:
         read_sweep(objects, earlier)
+    experiment = settled(experiment, objects)
     check(experiment, objects, on)
     document = {"id": sweep_id, "created": time.time(), "on": on, "plan": plan.model_dump(mode="json")}
     with suppress(AlreadyExists):  # begun elsewhere a moment ago

@@ -1,19 +1,23 @@
-"""The model a run has trained so far, from its newest checkpoint."""
+"""The model a run has trained so far, from its newest checkpoint, or that of one checkpoint."""
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from gans.checkpoint import spec_from
+from gans.checkpoint import WEIGHTS, spec_from
 from gans.data.base import Batch, Dataset, Split
 from gans.generator import Model
 from gans.options import default_device
 from gans.sampling import real_inputs
-from orchestrator.errors import NotFound
+from orchestrator.errors import NotFound, StoreError
 from orchestrator.experiment import Experiment, parse
+from orchestrator.store import checkpoints
+from orchestrator.store.checkpoints import Span
 from orchestrator.store.files import files_for
+from orchestrator.store.layout import checkpoint_folder
 from orchestrator.store.objects import Objects
 from orchestrator.store.reader import Run
 
@@ -28,23 +32,31 @@ class Trained:
     step: int
 
     @classmethod
-    def restore(cls, objects: Objects, run_id: str) -> Trained:
-        """Read the newest checkpoint. The data is opened only where the run has not ended and said its shapes.
+    def restore(cls, objects: Objects, run_id: str, span: Span | None = None, weights: str = "") -> Trained:
+        """Read the newest checkpoint, or that at `span`, (step, attempt), whose weights' SHA-256 is `weights`.
 
-        Raises NotFound where there is no checkpoint, ConfigError or DataError where it does not fit.
+        The data is opened only where the run has not ended and said its shapes. Raises NotFound where there is no
+        such checkpoint, StoreError where its weights are others, ConfigError or DataError where it does not fit.
         """
         if (here := str(Path.cwd())) not in sys.path:
             sys.path.append(here)  # where a family of one's own was found when the run began
         run = Run(objects, run_id)
         experiment = parse(run.document()["experiment"])
-        steps = [step for step, _ in run.checkpoints()]
-        if not steps:
-            raise NotFound(f"run {run_id} has no checkpoint yet; its state is {run.state()!r}")
-        files = run.read_checkpoint(steps[-1])
+        if span is None:
+            spans = run.checkpoints()
+            if not spans:
+                raise NotFound(f"run {run_id} has no checkpoint yet; its state is {run.state()!r}")
+            span = spans[-1]
+        files = checkpoints.read_span(objects, run_id, span)
+        if weights and hashlib.sha256(files[WEIGHTS]).hexdigest() != weights:
+            folder = checkpoint_folder(run_id, *span)
+            raise StoreError(
+                f"store {objects.url}: {folder}/{WEIGHTS} is not what was promoted; roll back to another version"
+            )
         described = (run.sealed() or {}).get("spec")
         spec = spec_from(described) if described else load_split(experiment, "held_out").spec
         model = Model.restore(experiment.gan, spec, files).to(default_device())
-        return cls(run_id, experiment, model, steps[-1])
+        return cls(run_id, experiment, model, span[0])
 
     def inputs(self, held_out: Dataset, num: int) -> Batch:
         """What the family samples from: `num` rows of `held_out`, none where it needs none."""

@@ -1,0 +1,503 @@
+"""Housekeeping deletes what its policy says and nothing else, whoever works beside it and whenever it is killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from orchestrator.errors import AlreadyExists, ConfigError, NotFound
+from orchestrator.housekeeping import Policy, parse_policy, plan, run, work
+from orchestrator.housekeeping.inventory import EXPIRED
+from orchestrator.registry import Candidate, Registry
+from orchestrator.registry.records import encode as encode_promotion
+from orchestrator.store import checkpoints, summaries
+from orchestrator.store.catalogue import Catalogue
+from orchestrator.store.documents import encode
+from orchestrator.store.ids import new_id
+from orchestrator.store.local import LocalObjects
+from orchestrator.store.metrics import same
+from orchestrator.store.objects import Objects, open_objects
+from orchestrator.store.reader import Run
+from orchestrator.store.writer import RunWriter, announce
+from tests.support.commands import ganctl, refused
+from tests.support.sweeps import make_sweep
+from tests.support.world import Checkpoint, Made, World, promotion
+
+WEIGHTS = {"weights.safetensors": b"weights", "state.json": b"{}"}
+
+
+@pytest.fixture(autouse=True)
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "GRACE", 0.0)
+
+
+# --- the oracle: the policy's text once more, from the facts of a made-up store
+
+
+def over(age: float, days: float | None) -> bool:
+    return days is not None and age >= days
+
+
+def protected(world: World, policy: Policy, made: Made, checkpoint: Checkpoint) -> bool:
+    if (made.id, checkpoint.step, checkpoint.attempt) in world.promoted:
+        return True
+    if (made.id, checkpoint.step) in world.steps:
+        return True
+    if checkpoint.kind != "finished":
+        return False
+    for sweep_id, sweep in world.sweeps.items():
+        few = sweep["finished"] and over(sweep["age"], policy.sweeps_days)
+        if made.id in (sweep["best"] if few else sweep["runs"]) or (made.sweep == sweep_id and not few):
+            return True
+    return made.id in world.whole
+
+
+def expired(policy: Policy, made: Made, checkpoint: Checkpoint) -> bool:
+    if checkpoint.kind != "finished":
+        return over(checkpoint.age, policy.orphans_days)
+    if made.state != "completed":
+        return over(made.ended, policy.failed_days)
+    newest = max(made.finished, key=lambda c: (c.step, c.attempt))
+    scored = [c for c in made.finished if c.fid is not None]
+    best = min((c.fid for c in scored), default=None)
+    if checkpoint is newest or (best is not None and checkpoint.fid == best):
+        return over(made.ended, policy.last_checkpoints_days)
+    return over(made.ended, policy.checkpoints_days)
+
+
+def must_go(world: World, policy: Policy, compacted: bool) -> set[str]:
+    """Every key that housekeeping is to delete; `compacted` where it compacts first."""
+    gone: set[str] = set()
+    for made in world.runs:
+        if made.kind == "unannounced":
+            referred = made.id in world.whole
+            gone |= (
+                set(made.keys)
+                if over(min(made.keys.values()), policy.orphans_days) and not referred
+                else set()
+            )
+        if made.kind != "sealed":
+            continue
+        for checkpoint in made.checkpoints:
+            if expired(policy, made, checkpoint) and not protected(world, policy, made, checkpoint):
+                gone |= set(checkpoint.keys)
+        merged = world.elapsed if made.merged is None and compacted else made.merged
+        if merged and over(merged, policy.parts_days):
+            gone |= set(made.parts)
+        if compacted:
+            gone |= {f"done/{made.id}.json", f"live/{made.id}.json"} & set(world.ages)
+    gone |= {
+        key for key, last in world.digests.items() if over(world.ages[key], policy.digests_days) and not last
+    }
+    gone |= {
+        key for key in world.ages if key.startswith(".ganctl") and over(world.ages[key], policy.orphans_days)
+    }
+    return gone | replaced(world, policy, compacted)
+
+
+def replaced(world: World, policy: Policy, compacted: bool) -> set[str]:
+    """Snapshots that were replaced long enough ago, and segments and indexes that have been named by none since.
+
+    A compaction replaces the last of them now, `world.elapsed` days after it was made.
+    """
+    gone: set[str] = set()
+    ends = [age for _, age, _ in world.snapshots[1:]] + ([world.elapsed] if compacted else [])
+    for key in world.ages.keys() | {name for _, _, names in world.snapshots for name in names}:
+        if not key.startswith(("seg/", "index/")):
+            continue
+        naming = [place for place, (_, _, names) in enumerate(world.snapshots) if key in names]
+        if not naming:
+            gone |= {key} if over(world.ages[key], policy.orphans_days) else set()
+        elif naming[-1] < len(ends) and over(ends[naming[-1]], policy.orphans_days):
+            gone.add(key)
+    return gone | {
+        key for (key, _, _), end in zip(world.snapshots, ends, strict=False) if over(end, policy.orphans_days)
+    }
+
+
+def contents(objects: Objects) -> dict[str, str]:
+    return {
+        k: hashlib.sha256(objects.get(k)).hexdigest() for k in objects.list("") if not k.startswith("live/")
+    }
+
+
+POLICIES = {
+    "default": Policy(),
+    "all": Policy(last_checkpoints_days=20, failed_days=0, sweeps_days=15, parts_days=0, checkpoints_days=3),
+    "nothing": Policy.model_validate(dict.fromkeys(Policy.model_fields)),
+}
+
+
+@pytest.mark.parametrize(("num", "seed", "name"), [(500, 1, "default"), (120, 2, "all"), (60, 3, "nothing")])
+def test_exactly_what_the_policy_says_is_deleted(
+    file_store: str, num: int, seed: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects, policy = open_objects(file_store), POLICIES[name]
+    world = World(objects, num, seed, monkeypatch)
+    before, curves = contents(objects), {made.id: Run(objects, made.id).metrics() for made in world.sealed()}
+    here = set(objects.list(""))
+    planned = [item.key for item in plan(objects, policy, world.now).items]
+    assert set(planned) == must_go(world, policy, compacted=False)
+    assert len(planned) == len(set(planned))
+    assert set(objects.list("")) == here  # a plan deletes nothing
+    wanted = must_go(world, policy, compacted=True)
+    report = run(objects, policy, delete=True, now=world.now)
+    after = set(objects.list(""))
+    assert here - after == wanted
+    assert report.problems == []
+    made = {key.partition("/")[0] for key in after - here}
+    assert made == {"seg", "index", "snap"}  # the compaction
+    assert len(after - here) == 3
+    left = contents(objects)
+    assert {k: v for k, v in left.items() if k in before} == {k: v for k, v in before.items() if k in after}
+    assert {
+        run_id for run_id, curve in curves.items() if not same(curve, Run(objects, run_id).metrics())
+    } == set()
+    assert len(Catalogue(objects).runs()) == sum(made.kind != "unannounced" for made in world.runs) + len(
+        [m for m in world.runs if m.kind == "unannounced" and f"live/{m.id}.json" in after]
+    )
+    assert run(objects, policy, delete=True, now=world.now).total.objects == 0
+
+
+@pytest.mark.parametrize("days", [2.5, 40.5])
+@pytest.mark.parametrize("server", ["moto", "ceph"])
+def test_exactly_what_the_policy_says_is_deleted_from_a_bucket(
+    server: str, days: float, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = open_objects(request.getfixturevalue(f"{server}_store"))
+    policy = POLICIES["all"]
+    world = World(objects, 15, 4, monkeypatch)
+    world.elapse(days)
+    here = set(objects.list(""))
+    planned = {item.key for item in plan(objects, policy, world.now).items}
+    assert planned == must_go(world, policy, compacted=False)
+    report = run(objects, policy, delete=True, now=world.now)
+    assert here - set(objects.list("")) == must_go(world, policy, compacted=True)
+    assert report.problems == []
+
+
+# --- killed, and beside others
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Mortal(LocalObjects):
+    """A store whose user is killed before its `left`-th change."""
+
+    def __init__(self, root: Path, left: int) -> None:
+        super().__init__(root)
+        self.left = left
+
+    def create(self, key: str, data: bytes) -> None:
+        self._live()
+        super().create(key, data)
+
+    def put(self, key: str, data: bytes) -> None:
+        self._live()
+        super().put(key, data)
+
+    def delete(self, key: str) -> None:
+        self._live()
+        super().delete(key)
+
+    def _live(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+
+
+def held(world: World) -> list[tuple[Made, Checkpoint]]:
+    nothing = Policy()
+    return [(m, c) for m in world.sealed() for c in m.finished if protected(world, nothing, m, c)]
+
+
+def runs_of(objects: Objects) -> dict[str, Any]:
+    """All but what a compaction names anew each time."""
+    return {k: v for k, v in contents(objects).items() if not k.startswith(("seg/", "index/", "snap/"))}
+
+
+def test_killed_at_any_point_the_next_housekeeping_finishes_and_nothing_referred_to_is_lost(
+    file_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, policy = Path(file_store.removeprefix("file://")), POLICIES["all"]
+    world = World(open_objects(file_store), 20, 5, monkeypatch)
+    curves = {made.id: Run(world.objects, made.id).metrics() for made in world.sealed()}
+    whole = LocalObjects(tmp_path / "whole")
+    shutil.copytree(root, whole.root)
+    changes = Mortal(whole.root, 10**6)
+    run(changes, policy, delete=True, now=world.now)
+    wanted, most = runs_of(whole), 10**6 - changes.left
+    for left in range(0, most, max(most // 12, 1)):
+        mortal = Mortal(tmp_path / f"killed-{left}", left)
+        shutil.copytree(root, mortal.root)
+        with pytest.raises(Killed):
+            run(mortal, policy, delete=True, now=world.now)
+        after = LocalObjects(mortal.root)
+        assert all(same(curve, Run(after, run_id).metrics()) for run_id, curve in curves.items())
+        run(after, policy, delete=True, now=world.now)
+        assert runs_of(after) == wanted
+        for made, checkpoint in held(world):
+            checkpoints.read_span(after, made.id, (checkpoint.step, checkpoint.attempt))
+        assert all(same(curve, Run(after, run_id).metrics()) for run_id, curve in curves.items())
+    assert most > 100
+
+
+def sealed_run(objects: Objects, steps: tuple[int, ...] = (10, 20, 30), **head: Any) -> str:
+    """A run that completed, with a checkpoint at each step."""
+    writer = RunWriter.create(objects, new_id(), {"name": "made", "experiment": {"start": None}} | head)
+    writer.keep_last = 10
+    for step in steps:
+        writer.log(step, {"loss": 1.0 / step})
+        writer.checkpoint(step, WEIGHTS)
+    writer.seal("completed", {})
+    return writer.run_id
+
+
+class Hooked(LocalObjects):
+    """A store where somebody else acts when a checkpoint has been taken out of sight."""
+
+    def __init__(self, root: Path, act: Callable[[Objects], None]) -> None:
+        super().__init__(root)
+        self.act: Callable[[Objects], None] | None = act
+
+    def delete(self, key: str) -> None:
+        super().delete(key)
+        if key.endswith("/commit.json") and self.act is not None:
+            act, self.act = self.act, None
+            act(LocalObjects(self.root))
+
+
+def promoting(run_id: str) -> Callable[[Objects], None]:
+    """What a promoter does that has looked at the checkpoint before it went out of sight."""
+    data = encode_promotion(promotion("faces", 1, run_id, 20, 1))
+    return lambda objects: objects.create("models/faces/000001.json", data)
+
+
+def beginning(run_id: str) -> Callable[[Objects], None]:
+    """A run that starts from the checkpoint, announced meanwhile."""
+    document = {"name": "next", "experiment": {"start": f"{run_id}@20"}}
+    return lambda objects: announce(objects, new_id(), document)
+
+
+def rounds(run_id: str) -> Callable[[Objects], None]:
+    """A round of a retraining that starts from the checkpoint."""
+    begun, attempt = {"fingerprint": "0" * 16}, {"run_id": new_id(), "start": f"{run_id}@20"}
+
+    def act(objects: Objects) -> None:
+        objects.create("retrain/faces/rounds/000001/begun.json", encode(begun))
+        objects.create("retrain/faces/rounds/000001/attempt-1.json", encode(attempt))
+
+    return act
+
+
+@pytest.mark.parametrize("actor", [promoting, beginning, rounds])
+def test_who_refers_to_a_checkpoint_while_it_is_taken_away_gets_it_back(
+    actor: Callable[[str], Callable[[Objects], None]], file_store: str
+) -> None:
+    root = Path(file_store.removeprefix("file://"))
+    objects = LocalObjects(root)
+    run_id = sealed_run(objects)
+    report = run(Hooked(root, actor(run_id)), Policy(checkpoints_days=0), delete=True)
+    assert Run(objects, run_id).checkpoints() == [(20, 1), (30, 1)]
+    assert checkpoints.read_span(objects, run_id, (20, 1)) == WEIGHTS
+    assert report.restored == [f"runs/{run_id}/checkpoints/000000000020-a0001"]
+    assert not [key for key in objects.list("") if key.endswith(EXPIRED)]
+
+
+def test_what_is_out_of_sight_since_an_earlier_housekeeping_was_killed_comes_back_when_it_is_to_stay(
+    file_store: str,
+) -> None:
+    objects = open_objects(file_store)
+    run_id = sealed_run(objects)
+    folder = f"runs/{run_id}/checkpoints/000000000010-a0001"
+    objects.put(f"{folder}/{EXPIRED}", objects.get(f"{folder}/commit.json"))
+    objects.delete(f"{folder}/commit.json")
+    assert Run(objects, run_id).checkpoints() == [(20, 1), (30, 1)]
+    assert run(objects, Policy()).restored == [folder]
+    assert Run(objects, run_id).checkpoints() == [(20, 1), (30, 1)]  # nobody asked to
+    run(objects, Policy(), delete=True)
+    assert checkpoints.read_span(objects, run_id, (10, 1)) == WEIGHTS
+
+
+def test_promoters_compactors_and_runs_that_end_are_not_disturbed(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "GRACE", 1.0)
+    objects = open_objects(store_url)
+    old = [sealed_run(objects) for _ in range(6)]
+    ids = list(old)
+    policy, over_ = Policy(checkpoints_days=0, failed_days=0, parts_days=0), threading.Event()
+    resumed = RunWriter.create(objects, new_id(), {"name": "resumed", "experiment": {}})
+    resumed.log(10, {"loss": 1.0})
+    resumed.checkpoint(10, WEIGHTS)
+    promoted: list[tuple[str, int]] = []
+
+    def promoter(name: str) -> None:
+        registry, number = Registry(open_objects(store_url)), 0
+        for run_id in old:
+            for step in (10, 20):
+                with suppress(NotFound, AlreadyExists):  # out of sight already
+                    number = registry.promote(name, Candidate(run_id, step), number, "by hand").number
+                    promoted.append((run_id, step))
+                time.sleep(0.02)
+
+    def others() -> None:
+        mine = open_objects(store_url)
+        while not over_.is_set():
+            ids.append(sealed_run(mine, (10,)))
+            Catalogue(mine).compact()
+        RunWriter.attach(mine, resumed.run_id).seal("completed", {})
+
+    threads = [threading.Thread(target=promoter, args=(name,), daemon=True) for name in ("a", "b", "c")]
+    threads.append(threading.Thread(target=others, daemon=True))
+    keepers = [
+        threading.Thread(target=run, args=(open_objects(store_url), policy, True), daemon=True)
+        for _ in range(2)
+    ]
+    for thread in (*threads, *keepers):
+        thread.start()
+    for thread in (*threads[:3], *keepers):
+        thread.join()
+    over_.set()
+    threads[3].join()
+    registry = Registry(objects)
+    assert [problem for name in registry.names() for problem in registry.problems(name)] == []
+    assert promoted
+    for run_id, step in promoted:
+        checkpoints.read_span(objects, run_id, (step, 1))
+    for run_id in ids:
+        curve = Run(objects, run_id).metrics()
+        assert curve["loss"].to_pylist() == [1.0 / step for step in curve["step"].to_pylist()]
+        assert len(curve) in (1, 3)
+    assert Run(objects, resumed.run_id).read_checkpoint(10) == WEIGHTS
+    assert not [key for key in objects.list("") if key.endswith(EXPIRED)]
+    assert {row["id"] for row in Catalogue(objects).runs()} == {*ids, resumed.run_id}
+
+
+# --- what is left alone
+
+
+def test_a_promotion_that_cannot_be_read_keeps_every_checkpoint(file_store: str) -> None:
+    objects = open_objects(file_store)
+    run_id = sealed_run(objects)
+    objects.put("models/faces/000001.json", b'{"number": 1')
+    report = run(objects, Policy(checkpoints_days=0), delete=True)
+    assert len(Run(objects, run_id).checkpoints()) == 3
+    assert "promotion 1 of model faces cannot be read" in report.problems[0]
+
+
+def test_parts_stay_where_the_segment_tells_another_curve(file_store: str) -> None:
+    objects = open_objects(file_store)
+    run_id, other = sealed_run(objects), sealed_run(objects)
+    Catalogue(objects).compact()
+    key = objects.list(f"runs/{run_id}/m")[0]
+    objects.put(key, objects.get(objects.list(f"runs/{other}/m")[1]))
+    before = objects.list(f"runs/{run_id}/m")
+    report = run(objects, Policy(parts_days=0), delete=True)
+    assert objects.list(f"runs/{run_id}/m") == before
+    assert objects.list(f"runs/{other}/m") == []
+    assert report.problems == [f"parts of run {run_id} stay: its segment tells another curve than they do"]
+
+
+def test_curves_of_runs_compacted_by_an_older_version_are_read_from_segments(
+    file_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = open_objects(file_store)
+    run_id = sealed_run(objects)
+    with monkeypatch.context() as patch:
+        patch.setattr(summaries, "PLACE", {"segment": pa.string(), "row_group": pa.int64()})
+        patch.setattr(summaries, "_flatten", _without_columns(summaries._flatten))
+        Catalogue(objects).compact()
+    curve = Run(objects, run_id).metrics()
+    report = run(objects, Policy(parts_days=0), delete=True)
+    assert (objects.list(f"runs/{run_id}/m"), report.problems) == ([], [])
+    assert same(curve, Run(objects, run_id).metrics())
+
+
+def _without_columns(flatten: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda summary: {k: v for k, v in flatten(summary).items() if k not in ("columns", "merged")}
+
+
+def test_every_mistake_in_a_policy_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_policy({"failed_day": 1, "parts_days": -1, "orphans_days": 0})
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert "did you mean `failed_days`?" in str(caught.value)
+    assert parse_policy({"failed_days": None}).failed_days is None
+
+
+# --- the command
+
+
+def test_the_command_says_first_what_would_go(file_store: str) -> None:
+    objects = open_objects(file_store)
+    run_id = sealed_run(objects)
+    words = ("housekeeping", "checkpoints_days=0", "--store", file_store)
+    before = objects.list("")
+    shown = ganctl(*words)
+    assert re.search(r"^checkpoints +6 ", shown.stdout, re.MULTILINE)
+    assert f"next: ganctl housekeeping checkpoints_days=0 --delete --store {file_store}" in shown.stderr
+    keys = ganctl(*words, "--keys").stdout.splitlines()
+    assert len(keys) == 6
+    assert keys[0].startswith(f"runs/{run_id}/checkpoints/000000000010-a0001/commit.json  checkpoints: ")
+    told = json.loads(ganctl(*words, "--json").stdout)
+    assert (told["deleted"], told["rules"]["checkpoints"]["objects"], told["waiting"]) == (False, 6, 1)
+    assert objects.list("") == before
+    assert re.search(r"^checkpoints +6 ", ganctl(*words, "--delete").stdout, re.MULTILINE)
+    assert Run(objects, run_id).checkpoints() == [(30, 1)]
+
+
+def test_a_policy_is_read_from_a_file_and_mistakes_are_told(file_store: str, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("failed_days: 3\nlast_checkpoints_days: 90\n")
+    told = json.loads(
+        ganctl("housekeeping", "failed_days=5", "--policy", policy, "--json", "--store", file_store).stdout
+    )
+    assert (told["policy"]["failed_days"], told["policy"]["last_checkpoints_days"]) == (5, 90)
+    policy.write_text("failed_day: 3")
+    said = refused("housekeeping", "--policy", policy, "--store", file_store, code=2)
+    assert "did you mean `failed_days`?" in said
+    assert "none.yaml" in refused("housekeeping", "--policy", tmp_path / "none.yaml", code=2)
+
+
+def test_what_is_shown_of_a_run_is_the_same_without_its_parts(file_store: str) -> None:
+    objects = open_objects(file_store)
+    run_id, _ = sealed_run(objects), sealed_run(objects)
+    show = ("runs", "show", run_id, "--json", "--store", file_store)
+    Catalogue(objects).compact()
+    before = json.loads(ganctl(*show).stdout)
+    rows = duckdb.execute(f"SELECT step, loss FROM ({before['query']})").fetchall()
+    run(objects, Policy(parts_days=0), delete=True)
+    assert objects.list(f"runs/{run_id}/m") == []
+    after = json.loads(ganctl(*show).stdout)
+    assert duckdb.execute(f"SELECT step, loss FROM ({after['query']})").fetchall() == rows
+    assert len(rows) == 3
+    differ = {name for name in before if before[name] != after[name]}
+    assert differ == {"metrics", "query"}
+    assert Path(after["metrics"]).is_file()
+
+
+def test_a_sweep_is_shown_and_reported_the_same_without_parts(tmp_path: Path) -> None:
+    made = make_sweep(str(tmp_path), trials=4)
+    words = ("sweep", "show", made.id, "--json", "--store", str(tmp_path))
+    run(made.objects, Policy(), delete=True)
+    before = json.loads(ganctl(*words).stdout)
+    report = run(made.objects, Policy(parts_days=0, failed_days=0, last_checkpoints_days=0), delete=True)
+    assert json.loads(ganctl(*words).stdout) == before
+    assert "checkpoints" not in report.rules
+    assert "failed" not in report.rules
