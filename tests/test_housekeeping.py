@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 import shutil
 import threading
 import time
@@ -13,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pytest
 
@@ -31,100 +28,13 @@ from orchestrator.store.metrics import same
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
 from orchestrator.store.writer import RunWriter, announce
-from tests.support.commands import ganctl, refused
-from tests.support.sweeps import make_sweep
+from tests.support.retention import WEIGHTS, must_go, protected, sealed_run
 from tests.support.world import Checkpoint, Made, World, promotion
-
-WEIGHTS = {"weights.safetensors": b"weights", "state.json": b"{}"}
 
 
 @pytest.fixture(autouse=True)
 def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "GRACE", 0.0)
-
-
-# --- the oracle: the policy's text once more, from the facts of a made-up store
-
-
-def over(age: float, days: float | None) -> bool:
-    return days is not None and age >= days
-
-
-def protected(world: World, policy: Policy, made: Made, checkpoint: Checkpoint) -> bool:
-    if (made.id, checkpoint.step, checkpoint.attempt) in world.promoted:
-        return True
-    if (made.id, checkpoint.step) in world.steps:
-        return True
-    if checkpoint.kind != "finished":
-        return False
-    for sweep_id, sweep in world.sweeps.items():
-        few = sweep["finished"] and over(sweep["age"], policy.sweeps_days)
-        if made.id in (sweep["best"] if few else sweep["runs"]) or (made.sweep == sweep_id and not few):
-            return True
-    return made.id in world.whole
-
-
-def expired(policy: Policy, made: Made, checkpoint: Checkpoint) -> bool:
-    if checkpoint.kind != "finished":
-        return over(checkpoint.age, policy.orphans_days)
-    if made.state != "completed":
-        return over(made.ended, policy.failed_days)
-    newest = max(made.finished, key=lambda c: (c.step, c.attempt))
-    scored = [c for c in made.finished if c.fid is not None]
-    best = min((c.fid for c in scored), default=None)
-    if checkpoint is newest or (best is not None and checkpoint.fid == best):
-        return over(made.ended, policy.last_checkpoints_days)
-    return over(made.ended, policy.checkpoints_days)
-
-
-def must_go(world: World, policy: Policy, compacted: bool) -> set[str]:
-    """Every key that housekeeping is to delete; `compacted` where it compacts first."""
-    gone: set[str] = set()
-    for made in world.runs:
-        if made.kind == "unannounced":
-            referred = made.id in world.whole
-            gone |= (
-                set(made.keys)
-                if over(min(made.keys.values()), policy.orphans_days) and not referred
-                else set()
-            )
-        if made.kind != "sealed":
-            continue
-        for checkpoint in made.checkpoints:
-            if expired(policy, made, checkpoint) and not protected(world, policy, made, checkpoint):
-                gone |= set(checkpoint.keys)
-        merged = world.elapsed if made.merged is None and compacted else made.merged
-        if merged and over(merged, policy.parts_days):
-            gone |= set(made.parts)
-        if compacted:
-            gone |= {f"done/{made.id}.json", f"live/{made.id}.json"} & set(world.ages)
-    gone |= {
-        key for key, last in world.digests.items() if over(world.ages[key], policy.digests_days) and not last
-    }
-    gone |= {
-        key for key in world.ages if key.startswith(".ganctl") and over(world.ages[key], policy.orphans_days)
-    }
-    return gone | replaced(world, policy, compacted)
-
-
-def replaced(world: World, policy: Policy, compacted: bool) -> set[str]:
-    """Snapshots that were replaced long enough ago, and segments and indexes that have been named by none since.
-
-    A compaction replaces the last of them now, `world.elapsed` days after it was made.
-    """
-    gone: set[str] = set()
-    ends = [age for _, age, _ in world.snapshots[1:]] + ([world.elapsed] if compacted else [])
-    for key in world.ages.keys() | {name for _, _, names in world.snapshots for name in names}:
-        if not key.startswith(("seg/", "index/")):
-            continue
-        naming = [place for place, (_, _, names) in enumerate(world.snapshots) if key in names]
-        if not naming:
-            gone |= {key} if over(world.ages[key], policy.orphans_days) else set()
-        elif naming[-1] < len(ends) and over(ends[naming[-1]], policy.orphans_days):
-            gone.add(key)
-    return gone | {
-        key for (key, _, _), end in zip(world.snapshots, ends, strict=False) if over(end, policy.orphans_days)
-    }
 
 
 def contents(objects: Objects) -> dict[str, str]:
@@ -253,18 +163,8 @@ def test_killed_at_any_point_the_next_housekeeping_finishes_and_nothing_referred
         for made, checkpoint in held(world):
             checkpoints.read_span(after, made.id, (checkpoint.step, checkpoint.attempt))
         assert all(same(curve, Run(after, run_id).metrics()) for run_id, curve in curves.items())
-    assert most > 100
-
-
-def sealed_run(objects: Objects, steps: tuple[int, ...] = (10, 20, 30), **head: Any) -> str:
-    """A run that completed, with a checkpoint at each step."""
-    writer = RunWriter.create(objects, new_id(), {"name": "made", "experiment": {"start": None}} | head)
-    writer.keep_last = 10
-    for step in steps:
-        writer.log(step, {"loss": 1.0 / step})
-        writer.checkpoint(step, WEIGHTS)
-    writer.seal("completed", {})
-    return writer.run_id
+    assert most > 50
+    assert held(world)
 
 
 class Hooked(LocalObjects):
@@ -439,65 +339,3 @@ def test_every_mistake_in_a_policy_is_told_at_once() -> None:
     assert len(lines) == 3
     assert "did you mean `failed_days`?" in str(caught.value)
     assert parse_policy({"failed_days": None}).failed_days is None
-
-
-# --- the command
-
-
-def test_the_command_says_first_what_would_go(file_store: str) -> None:
-    objects = open_objects(file_store)
-    run_id = sealed_run(objects)
-    words = ("housekeeping", "checkpoints_days=0", "--store", file_store)
-    before = objects.list("")
-    shown = ganctl(*words)
-    assert re.search(r"^checkpoints +6 ", shown.stdout, re.MULTILINE)
-    assert f"next: ganctl housekeeping checkpoints_days=0 --delete --store {file_store}" in shown.stderr
-    keys = ganctl(*words, "--keys").stdout.splitlines()
-    assert len(keys) == 6
-    assert keys[0].startswith(f"runs/{run_id}/checkpoints/000000000010-a0001/commit.json  checkpoints: ")
-    told = json.loads(ganctl(*words, "--json").stdout)
-    assert (told["deleted"], told["rules"]["checkpoints"]["objects"], told["waiting"]) == (False, 6, 1)
-    assert objects.list("") == before
-    assert re.search(r"^checkpoints +6 ", ganctl(*words, "--delete").stdout, re.MULTILINE)
-    assert Run(objects, run_id).checkpoints() == [(30, 1)]
-
-
-def test_a_policy_is_read_from_a_file_and_mistakes_are_told(file_store: str, tmp_path: Path) -> None:
-    policy = tmp_path / "policy.yaml"
-    policy.write_text("failed_days: 3\nlast_checkpoints_days: 90\n")
-    told = json.loads(
-        ganctl("housekeeping", "failed_days=5", "--policy", policy, "--json", "--store", file_store).stdout
-    )
-    assert (told["policy"]["failed_days"], told["policy"]["last_checkpoints_days"]) == (5, 90)
-    policy.write_text("failed_day: 3")
-    said = refused("housekeeping", "--policy", policy, "--store", file_store, code=2)
-    assert "did you mean `failed_days`?" in said
-    assert "none.yaml" in refused("housekeeping", "--policy", tmp_path / "none.yaml", code=2)
-
-
-def test_what_is_shown_of_a_run_is_the_same_without_its_parts(file_store: str) -> None:
-    objects = open_objects(file_store)
-    run_id, _ = sealed_run(objects), sealed_run(objects)
-    show = ("runs", "show", run_id, "--json", "--store", file_store)
-    Catalogue(objects).compact()
-    before = json.loads(ganctl(*show).stdout)
-    rows = duckdb.execute(f"SELECT step, loss FROM ({before['query']})").fetchall()
-    run(objects, Policy(parts_days=0), delete=True)
-    assert objects.list(f"runs/{run_id}/m") == []
-    after = json.loads(ganctl(*show).stdout)
-    assert duckdb.execute(f"SELECT step, loss FROM ({after['query']})").fetchall() == rows
-    assert len(rows) == 3
-    differ = {name for name in before if before[name] != after[name]}
-    assert differ == {"metrics", "query"}
-    assert Path(after["metrics"]).is_file()
-
-
-def test_a_sweep_is_shown_and_reported_the_same_without_parts(tmp_path: Path) -> None:
-    made = make_sweep(str(tmp_path), trials=4)
-    words = ("sweep", "show", made.id, "--json", "--store", str(tmp_path))
-    run(made.objects, Policy(), delete=True)
-    before = json.loads(ganctl(*words).stdout)
-    report = run(made.objects, Policy(parts_days=0, failed_days=0, last_checkpoints_days=0), delete=True)
-    assert json.loads(ganctl(*words).stdout) == before
-    assert "checkpoints" not in report.rules
-    assert "failed" not in report.rules

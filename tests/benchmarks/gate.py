@@ -40,7 +40,7 @@ CALIBRATION = range(5000, 5160)
 """Seeds that the default margin was chosen on."""
 
 PAIRS, QUICK_PAIRS, QUICK_STEPS = 40, 8, 400
-ON_CURVE = 4
+ON_CURVE = 10
 """Models that the step of an improvement is chosen on."""
 
 FALSE_RATE, POWER = 0.05, 0.9
@@ -87,9 +87,8 @@ def rate(name: str, decisions: list[Decision], report: Report, **bounds: float) 
     print(f"#   refused by: {counts or 'none'}")
 
 
-def earlier(curve: dict[int, float], share: float) -> int:
-    """The step from whose mean figure the last one is better by `share`, as nearly as there is one."""
-    last = curve[max(curve)]
+def earlier(curve: dict[int, float], last: float, share: float) -> int:
+    """The step from whose mean figure `last` is better by `share`, as nearly as there is one."""
     return min(curve, key=lambda step: abs(1 - last / curve[step] - share))
 
 
@@ -120,7 +119,7 @@ def main() -> int:
     rate("equal models, no margin", [decide(bare, b, a) for a, b in itertools.permutations(found, 2)], report)
     curve = {step: average(measured(where, courses[:ON_CURVE], step), gate.primary) for step in courses[0]}
     for part, bounds in ((0.5, {}), (1.0, targets[1])):
-        step = earlier(curve, part * gate.margin)
+        step = earlier(curve, average(second, gate.primary), part * gate.margin)
         champions = measured(where, courses[::2], step)
         better = 1 - average(second, gate.primary) / average(champions, gate.primary)
         name = f"champions of step {step}"
