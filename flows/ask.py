@@ -10,8 +10,9 @@ from prefect.exceptions import ObjectNotFound
 from orchestrator.errors import NotFound
 
 
-def ask(name: str, parameters: dict[str, Any], once: str | None = None) -> str:
-    """Ask for a round of retraining `name`, and return the flow run's id; asked for `once`, it is the same one.
+def ask(name: str, parameters: dict[str, Any], once: str | None = None, store: str = "") -> str:
+    """Ask for a round of retraining `name`, and return the flow run's id; asked for `once` of one `store`, it is the
+    same one.
 
     Raises NotFound where it is not deployed.
     """
@@ -23,6 +24,6 @@ def ask(name: str, parameters: dict[str, Any], once: str | None = None) -> str:
                 f"retraining {name} is not deployed on this Prefect server: `ganctl retrain apply FILE`"
             ) from None
         made = client.create_flow_run_from_deployment(
-            deployment.id, parameters=parameters, idempotency_key=once
+            deployment.id, parameters=parameters, idempotency_key=once and f"{store} {once}"
         )
     return str(made.id)

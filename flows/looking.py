@@ -33,5 +33,5 @@ def look_for_data(name: str, store: str) -> State[Any]:
     version = look(now.retraining.trains())
     if lacking := rounds.nothing_new(objects, name, version, now.retraining.triggers.data):
         return Completed(name="Skipped", message=lacking)
-    asked = ask(name, {"trigger": "data"}, f"{name} {version.fingerprint}")
+    asked = ask(name, {"trigger": "data"}, f"{name} {version.fingerprint}", objects.url)
     return Completed(message=f"{version.items} items ({version.fingerprint}): flow run {asked}")

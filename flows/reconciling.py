@@ -81,9 +81,8 @@ def _successor(round_: Round, where: str) -> str:
         round_.end("failed", reason=f"its flow runs died, {drivers} of them")
         return f"{where}: given up after {drivers} flow runs"
     try:
-        asked = ask(
-            round_.name, {"trigger": round_.document["trigger"]}, f"{round_.name} {round_.number} {drivers}"
-        )
+        once = f"{round_.name} {round_.number} {drivers}"
+        asked = ask(round_.name, {"trigger": round_.document["trigger"]}, once, round_.objects.url)
     except GanctlError as error:
         return f"{where}: {error}"
     return f"{where}: its driver is gone, flow run {asked} drives it on"

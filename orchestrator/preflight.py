@@ -6,8 +6,9 @@ from gans.data.base import DataConfig
 from gans.data.encoded import EncodedImages
 from gans.data.loader import Loader
 from orchestrator.cluster import local_capacity
-from orchestrator.errors import ConfigError, ResourceError
+from orchestrator.errors import ConditionalWritesMissing, ConfigError, ResourceError
 from orchestrator.experiment import Experiment
+from orchestrator.progress import Event, tell
 from orchestrator.store.files import files_for
 from orchestrator.store.objects import Objects
 
@@ -16,13 +17,17 @@ def check(experiment: Experiment, objects: Objects, on: str) -> None:
     """Raise what would end the run as soon as it begins.
 
     ResourceError: more workers than this machine has room for. DataError, ConfigError: data that cannot be read or
-    that the family cannot train on. StoreError: a store that is out of reach or ignores conditional writes.
+    that the family cannot train on. StoreError: a store that is out of reach. One that ignores conditional writes is
+    told of, and trained on: only what must have one winner, a promotion, is refused there.
     """
     check_scale(experiment, on)
     path = getattr(experiment.data, "path", "")
     if on in ("inline", "local", "auto") or not path or path.startswith("s3://"):
         check_data(experiment)  # a folder may be on the cluster alone
-    objects.require_conditional_writes()
+    try:
+        objects.require_conditional_writes()
+    except ConditionalWritesMissing as error:
+        tell(Event(experiment.name, 0.0, alarm=f"{error}; until then nothing can be promoted"))
 
 
 def check_scale(experiment: Experiment, on: str) -> None:

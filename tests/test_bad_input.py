@@ -11,12 +11,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from botocore.exceptions import ClientError
 
 from orchestrator.launch import submit
+from orchestrator.progress import Event, listening
 from orchestrator.recipes import load
+from orchestrator.store.filesystem import FileSystem
 from orchestrator.store.objects import open_objects
 from orchestrator.store.reader import Run
 from orchestrator.store.s3 import S3Objects
@@ -80,14 +84,34 @@ def test_wrong_credentials(verb: str, ceph_store: str, monkeypatch: pytest.Monke
     assert "not-the-key" not in line
 
 
-def test_a_store_that_ignores_conditional_writes(
+def test_a_store_that_refuses_conditional_writes(
     verb: str, moto_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(S3Objects, "create", S3Objects.put)
+    call = FileSystem.call_s3
+
+    def refusing(system: FileSystem, method: str, *args: Any, **kwargs: Any) -> Any:
+        if "IfNoneMatch" in kwargs:
+            meta = {"HTTPStatusCode": 501}
+            raise ClientError({"Error": {"Code": "NotImplemented"}, "ResponseMetadata": meta}, "PutObject")
+        return call(system, method, *args, **kwargs)
+
+    monkeypatch.setattr(FileSystem, "call_s3", refusing)
     line = refused(verb, *RING, "--store", moto_store, code=4)
-    assert "`If-None-Match: *`" in line
-    assert "use a store that honours it" in line
+    assert "answered NotImplemented" in line
     assert written(moto_store) == []
+
+
+def test_a_store_that_ignores_conditional_writes_is_told_of_and_trained_on(
+    moto_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(S3Objects, "create", S3Objects.put)
+    told: list[Event] = []
+    with listening(told.append):
+        run = submit(load("vanilla.ring").override({"train.steps": 10, "data.num": 500}), moto_store)
+        outcome = run.wait()
+    assert outcome.step == 10
+    assert "`If-None-Match: *`" in told[0].alarm
+    assert "nothing can be promoted" in told[0].alarm
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ COMMANDS = {
     "ganctl models verify": "[name] --digest --store --json",
     "ganctl retrain": "--store --json",
     "ganctl retrain apply": "file --dry-run --store --json",
+    "ganctl retrain run": "name --force --here --store --json",
     "ganctl retrain pause": "name --store --json",
     "ganctl retrain resume": "name --store --json",
     "ganctl retrain delete": "name --store --json",
@@ -56,6 +57,8 @@ COMMANDS = {
     "ganctl benchmark": "name --method --seeds --epochs --quick --data --workers --store --json",
     "ganctl export": "run --output|-o --format --force|-f --store --json",
     "ganctl housekeeping": "[overrides] --policy --delete --keys --store --json",
+    "ganctl up": "--store --cpus",
+    "ganctl status": "--store --json",
     "ganctl doctor": "--on --deep --store --json",
 }
 """Arguments by name (in brackets where they may be left out), then options."""

@@ -109,12 +109,33 @@ def test_own_data_trains_with_one_flag(home: Path) -> None:
 def test_everyday_commands_work_on_a_run(home: Path) -> None:
     ganctl(f"ganctl train dcgan.digits {QUICK} gan.width=4 --json")
     everyday = ("runs", "sample", "evaluate", "export", "recipes")
-    lines = [c for c in commands(README) if c.split()[1] in everyday]
+    lines = [c for c in commands(README) if c.split()[1] in everyday and "faces" not in c]
     assert {c.split()[1] for c in lines} == set(everyday)
     for line in lines:
         ganctl(line)
     assert (home / "grid.png").exists()
     assert (home / "generator.onnx").exists()
+
+
+def test_the_retraining_is_applied_promoted_and_sampled_by_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ganctl up` and a round under it are in tests/test_retraining_served.py."""
+    for name in ("PREFECT_API_URL", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    (block,) = re.findall(r"```yaml\n# faces.yaml\n(.*?)```", README, re.DOTALL)
+    (home / "faces.yaml").write_text(block)
+    apply, status, history, sample = [
+        c for c in commands(README) if c.split()[1] in ("retrain", "status") or "faces" in c
+    ]
+    assert "applied" in ganctl(apply)
+    ganctl(f"ganctl train dcgan.digits {QUICK} gan.width=4 --json")
+    ganctl("ganctl retrain promote faces latest")
+    ganctl(sample)
+    assert (home / "faces.png").exists()
+    assert "faces" in ganctl(status)
+    assert "promotion" in ganctl(history)
 
 
 def test_the_duckdb_line_reads_the_metrics(home: Path) -> None:

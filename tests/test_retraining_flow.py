@@ -16,6 +16,7 @@ from orchestrator.retrain.retraining import parse
 from orchestrator.retrain.source import look
 from orchestrator.store import documents
 from orchestrator.store.layout import round_key
+from orchestrator.store.local import LocalObjects
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import LOST_AFTER, Run
 from tests.support.prefect import Api
@@ -164,6 +165,20 @@ def test_a_champion_that_another_promotes_meanwhile_is_met_in_another_contest(
     second = documents.decode(objects.get(round_key("second", 1, "decision-2.json")))
     assert second["contestants"]["champion"]["run_id"] == other
     assert next(p.reason for p in Registry(objects).history("second")) == "by hand"
+
+
+def test_on_a_store_without_conditional_writes_training_goes_on_and_nothing_is_promoted(
+    prefect_api: Api, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalObjects, "create", LocalObjects.put)
+    apply(objects)
+    ended = retrain(objects)
+    assert ended.is_failed()
+    assert "a second create of the same object was not refused" in ended.message
+    (run_id,) = objects.folders("runs")
+    assert Run(objects, run_id).state() == "completed"
+    assert Registry(objects).champion("digits") is None
+    assert rounds.latest(objects, "digits").end_document()["outcome"] == "failed"  # type: ignore[union-attr, index]
 
 
 def test_an_unknown_or_paused_retraining_and_too_little_data_begin_no_round(

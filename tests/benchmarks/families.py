@@ -48,7 +48,7 @@ def shortened(experiment: Experiment, share: float) -> Experiment:
 
 def train(name: str, seed: int, share: float, picture: str) -> Told:
     """Train recipe `name` in this process; its cost, its figures, and its last grid in the file `picture`."""
-    from orchestrator.cli.trained import Trained
+    from orchestrator.trained import Trained
 
     torch.set_num_threads(1)
     experiment = load(name).override({"seed": seed})

@@ -20,7 +20,7 @@ from gans.metrics.modes import mode_coverage
 from gans.metrics.pictures import psnr
 
 if TYPE_CHECKING:
-    from orchestrator.cli.trained import Trained
+    from orchestrator.trained import Trained
 
 SEED = 11
 COMPONENTS = 256  # principal components of the Gaussian that stands for a generator without a network
@@ -40,7 +40,7 @@ class Figure:
 
 def split(trained: Trained, name: str) -> Dataset:
     """The training or the held-out split, with what the generator imitates under the name `x`."""
-    from orchestrator.cli.trained import load_split
+    from orchestrator.trained import load_split
 
     e = trained.experiment
     return imitated(load_split(e, name), e.gan.imitates)  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def split(trained: Trained, name: str) -> Dataset:
 
 def held_out(trained: Trained, num: int = 256) -> Batch:
     """Rows of the held-out split, all fields, as floats."""
-    from orchestrator.cli.trained import load_split
+    from orchestrator.trained import load_split
 
     rows = load_split(trained.experiment, "held_out")
     return to_float(rows.fetch(rows.order(SEED, 0)[: min(num, len(rows))]))
@@ -73,7 +73,7 @@ def gaussian(train: Dataset, num: int) -> Tensor:
 
 def distance(trained: Trained) -> list[Figure]:
     """FID, and the share of asked-for classes where there are labels to ask for."""
-    from orchestrator.cli.trained import load_split
+    from orchestrator.trained import load_split
 
     train, held = split(trained, "train"), split(trained, "held_out")
     evaluator = Evaluator(train, held, extractor_for(train, choice=trained.experiment.train.extractor))
