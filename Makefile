@@ -17,8 +17,8 @@ install: $(STAMP)  ## make .venv and install ganctl with everything that demo an
 demo: install  ## the main job: sweep, train the winner, print where the results lie
 	@$(BIN)/ganctl demo $(ARGS)
 
-test: install  ## the tests without those marked slow
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: install  ## the tests without those marked slow, in two processes
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
 
 test-slow: install  ## the tests marked slow: real clusters, long training
 	@$(BIN)/python -m pytest -m slow $(ARGS)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from botocore.exceptions import ClientError
+from s3fs.errors import translate_boto_error
 
 from orchestrator.launch import submit
 from orchestrator.progress import Event, listening
@@ -92,7 +93,8 @@ def test_a_store_that_refuses_conditional_writes(
     def refusing(system: FileSystem, method: str, *args: Any, **kwargs: Any) -> Any:
         if "IfNoneMatch" in kwargs:
             meta = {"HTTPStatusCode": 501}
-            raise ClientError({"Error": {"Code": "NotImplemented"}, "ResponseMetadata": meta}, "PutObject")
+            said = {"Error": {"Code": "NotImplemented"}, "ResponseMetadata": meta}
+            raise translate_boto_error(ClientError(said, "PutObject"))
         return call(system, method, *args, **kwargs)
 
     monkeypatch.setattr(FileSystem, "call_s3", refusing)

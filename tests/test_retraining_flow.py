@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from orchestrator.store.layout import round_key
 from orchestrator.store.local import LocalObjects
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import LOST_AFTER, Run
+from tests.support.commands import ganctl
 from tests.support.prefect import Api
 
 SMALL = {
@@ -179,6 +181,18 @@ def test_on_a_store_without_conditional_writes_training_goes_on_and_nothing_is_p
     assert Run(objects, run_id).state() == "completed"
     assert Registry(objects).champion("digits") is None
     assert rounds.latest(objects, "digits").end_document()["outcome"] == "failed"  # type: ignore[union-attr, index]
+
+
+def test_a_round_by_hand_runs_in_this_process_where_there_is_no_server(
+    prefect_api: Api, objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    apply(objects)
+    told = ganctl("retrain", "run", "digits", "--here", "--json", "--store", objects.url)
+    assert json.loads(told.stdout)["state"] == "Promoted"
+    apply(objects, overrides=SABOTAGED, remedies=0)
+    told = ganctl("retrain", "run", "digits", "--here", "--store", objects.url, code=7)
+    assert "Failed: round 2 of digits" in told.stdout
 
 
 def test_an_unknown_or_paused_retraining_and_too_little_data_begin_no_round(

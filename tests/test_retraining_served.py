@@ -12,8 +12,10 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -234,10 +236,21 @@ def test_a_model_gets_better_by_cron_and_by_data_never_worse_and_a_rollback_is_i
     )
 
 
-def test_a_sabotaged_round_is_stopped_reported_and_not_promoted(up: Up, digits: Path) -> None:
-    up.apply("sabotaged", digits, TRAIN | {"gan.lr_g": 1e6}, remedies=0)
-    up.ganctl("retrain", "run", "sabotaged")
+def test_a_sabotaged_round_that_an_event_began_is_stopped_reported_and_not_promoted(
+    up: Up, digits: Path
+) -> None:
+    bucket = {"prefect.resource.id": "bucket.digits"}
+    triggers = {"events": [{"expect": "upload.done", "match": bucket}]}
+    up.apply("sabotaged", digits, TRAIN | {"gan.lr_g": 1e6}, remedies=0, triggers=triggers)
+    happened = {
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": "upload.done",
+        "resource": bucket,
+        "id": str(uuid4()),
+    }
+    up.api.client.post("events", json=[happened]).raise_for_status()
     ended = up.round("sabotaged", 1)
+    assert rounds.rounds(up.objects, "sabotaged")[0].document["trigger"] == "event"
     assert ended["outcome"] == "diverged"
     assert Registry(up.objects).champion("sabotaged") is None
     flow_run = up.api.wait_for(up.flow_run("sabotaged"), 30, "Failed")
@@ -245,10 +258,13 @@ def test_a_sabotaged_round_is_stopped_reported_and_not_promoted(up: Up, digits: 
 
 
 def test_cancelling_in_prefect_frees_ray_and_ends_the_round(up: Up, digits: Path) -> None:
-    up.apply("cancelled", digits, LONG)
+    up.apply("cancelled", digits, LONG, overlap="refuse")
     up.ganctl("retrain", "run", "cancelled")
     run = up.training("cancelled")
     assert up.jobs()
+    second = json.loads(up.ganctl("retrain", "run", "cancelled", "--json"))["flow_run"]
+    up.api.wait_for(second, 60, "Cancelled")  # one at a time: overlap = refuse
+    assert len(rounds.rounds(up.objects, "cancelled")) == 1
     up.api.post(
         f"flow_runs/{up.flow_run('cancelled')}/set_state",
         state={"type": "CANCELLING", "name": "Cancelling"},

@@ -145,11 +145,11 @@ def benchmark(name: str, path: str | None = None) -> Benchmark:
                 "stacked-mnist needs MNIST, which is not downloaded: --data PATH, a folder of idx files, an .npz "
                 "archive or Parquet; stacked-digits needs none"
             )
-        return _stacked(name, StackedMnist(path=path, num=STACKED_TRAINING), quick=8)
+        return _stacked(name, StackedMnist(path=path, num=STACKED_TRAINING), quick=40)
     if path is not None:
         raise ConfigError(f"benchmark {name} makes its own data: leave --data out ({path!r} was given)")
     if name == "stacked-digits":
-        return _stacked(name, StackedDigits(size=16, num=STACKED_TRAINING), quick=8)
+        return _stacked(name, StackedDigits(size=16, num=STACKED_TRAINING), quick=40)
     return _ring() if name == "ring" else _grid()
 
 

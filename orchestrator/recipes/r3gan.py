@@ -24,7 +24,7 @@ def r3gan_digits() -> Experiment:
             r2=3.0,
         ),
         data=Digits(size=16),
-        train=Train(steps=1500, batch=64, evaluate_every=500, sample_every=500),
+        train=Train(steps=1000, batch=64, evaluate_every=500, sample_every=500),
         search=Space({"gan.lr_ratio": LogUniform(low=1.0, high=20.0)}),
     )
 
@@ -32,5 +32,5 @@ def r3gan_digits() -> Experiment:
 def r3gan_stacked() -> Experiment:
     """Three digits stacked as red, green and blue: a thousand modes at 16 px."""
     base = r3gan_digits()
-    gan = base.gan.with_changes({"lr_g": Cosine(start=1e-3, end=1e-4)})
-    return base.model_copy(update={"name": "r3gan.stacked", "gan": gan, "data": StackedDigits(size=16)})
+    fields = {"name": "r3gan.stacked", "gan.width": 8, "gan.group": 8, "train.steps": 2000}
+    return base.override(fields).model_copy(update={"data": StackedDigits(size=16)})
