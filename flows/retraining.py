@@ -26,7 +26,7 @@ from orchestrator.retrain.rounds import Trigger
 from orchestrator.store.objects import open_objects
 
 Document = dict[str, Any]
-QUEUE_SECONDS = 5.0
+QUEUE_SECONDS = 15.0
 
 
 def let_go(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
