@@ -1,5 +1,5 @@
-"""What one person needs on one machine, under one supervisor: Prefect's server, a Ray head, a worker, and the dashboard
-where there is one. Whatever dies is started again; all of it ends with this process.
+"""What one person needs on one machine, under one supervisor: Prefect's server, a Ray head, the dashboard and a worker.
+Whatever dies is started again; all of it ends with this process.
 """
 
 from __future__ import annotations
@@ -123,10 +123,8 @@ def plan(store: str, tell: Tell, cpus: int | None = None) -> Supervisor:
         )
     folder = home()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    token = folder / "ray-token"
-    with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(secrets.token_hex(32))
-    prefect, ray = port(4200), port(8265)
+    token, key = _secret(folder / "ray-token"), _secret(folder / "dashboard-token")
+    prefect, ray, dashboard = port(4200), port(8265), port(8080)
     background = Background(
         os.getpid(),
         psutil.Process().create_time(),
@@ -135,6 +133,8 @@ def plan(store: str, tell: Tell, cpus: int | None = None) -> Supervisor:
         f"http://127.0.0.1:{ray}",
         str(token),
         str(folder),
+        f"http://127.0.0.1:{dashboard}",
+        str(key),
     )
     here = [sys.executable, "-m"]
     server = [*here, "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect)]
@@ -161,6 +161,8 @@ def plan(store: str, tell: Tell, cpus: int | None = None) -> Supervisor:
         "--name",
         "ganctl-up",
     ]
+    pages = [*here, "orchestrator.cli", "dashboard", "--store", store, "--port", str(dashboard)]
+    pages += ["--token-file", str(key)]
     parts = [
         Part("prefect", server, lambda: _answers(f"{background.prefect}/health"), 15.0, signal.SIGINT),
         Part(
@@ -169,6 +171,7 @@ def plan(store: str, tell: Tell, cpus: int | None = None) -> Supervisor:
             lambda: _answers(f"{background.ray}/api/version", token),
             15.0,
         ),
+        Part("dashboard", pages, lambda: _answers(f"{background.dashboard}/login"), 5.0, signal.SIGINT),
         Part("worker", worker, lambda: True, 60.0, signal.SIGINT),
     ]
     return Supervisor(background, parts, tell)
@@ -222,6 +225,13 @@ def _answers(url: str, token: Path | None = None) -> bool:
         return httpx.get(url, timeout=5, trust_env=False, headers=headers).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def _secret(path: Path) -> Path:
+    """A file with a fresh token that only this person can read."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    return path
 
 
 def _die_with_parent() -> None:

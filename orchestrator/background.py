@@ -14,7 +14,8 @@ import psutil
 @dataclass(frozen=True)
 class Background:
     """The supervisor's process and what runs below it. `prefect` is the API's url, `ray` the address of the Jobs API,
-    `token` the file with Ray's token, `logs` the folder of their logs."""
+    `token` the file with Ray's token, `logs` the folder of their logs. `dashboard` is the address of the dashboard,
+    `dashboard_token` the file with its token."""
 
     pid: int
     started: float
@@ -23,6 +24,8 @@ class Background:
     ray: str
     token: str
     logs: str
+    dashboard: str = ""
+    dashboard_token: str = ""
 
     def lives(self) -> bool:
         """Whether the supervisor still runs."""

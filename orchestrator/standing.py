@@ -35,6 +35,8 @@ def standing(objects: Objects, background: Background | None) -> Document:
         _part("prefect", prefect, "/health"),
         _part("ray", background.ray if background else "", "/api/version", background),
     ]
+    if background and background.dashboard:
+        parts.append(_part("dashboard", background.dashboard, "/login"))
     if background:
         parts.append({"what": "supervisor", "state": "up", "where": f"pid {background.pid}"})
     return {

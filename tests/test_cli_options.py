@@ -57,6 +57,7 @@ COMMANDS = {
     "ganctl benchmark": "name --method --seeds --epochs --quick --data --workers --store --json",
     "ganctl export": "run --output|-o --format --force|-f --store --json",
     "ganctl housekeeping": "[overrides] --policy --delete --keys --store --json",
+    "ganctl dashboard": "--host --port --role --public --proxy --certificate --key --token-file --store",
     "ganctl up": "--store --cpus",
     "ganctl status": "--store --json",
     "ganctl doctor": "--on --deep --store --json",

@@ -232,7 +232,7 @@ def test_a_model_gets_better_by_cron_and_by_data_never_worse_and_a_rollback_is_i
     assert len(shown["events"]) == len(told)
     status = json.loads(up.ganctl("status", "--json"))
     assert {part["what"]: part["state"] for part in status["parts"]} == dict.fromkeys(
-        ("store", "prefect", "ray", "supervisor"), "up"
+        ("store", "prefect", "ray", "dashboard", "supervisor"), "up"
     )
 
 

@@ -63,6 +63,17 @@ def test_a_second_create_is_refused_and_changes_nothing(objects: Objects) -> Non
         assert objects.get(key) == data
 
 
+def test_who_writes_into_a_folder_that_others_empty_meets_no_error(objects: Objects) -> None:
+    def come_and_go(thread: int) -> None:
+        for turn in range(10 if isinstance(objects, S3Objects) else 300):
+            objects.create(f"a/b/{thread}-{turn}", b"x")
+            objects.delete(f"a/b/{thread}-{turn}")
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(come_and_go, range(6)))
+    assert objects.list("a") == []
+
+
 def test_of_24_concurrent_creates_exactly_one_wins(objects: Objects) -> None:
     for number in range(3):
         key = f"race/{number}"

@@ -8,6 +8,7 @@ import typer
 
 from orchestrator.cli import (
     benchmark,
+    dashboard,
     doctor,
     evaluate,
     export,
@@ -70,6 +71,7 @@ for noun in (
     export,
     housekeeping,
     doctor,
+    dashboard,
     up,
 ):
     noun.register(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +21,7 @@ def up(
     store: StoreOption = STORE,
     cpus: Annotated[int | None, typer.Option(min=1, help="CPUs that Ray may use; all unless said.")] = None,
 ) -> None:
-    """Start Prefect's server, a worker and a Ray head; deploy the retrainings of the store; Ctrl-C ends all of it."""
+    """Start Prefect's server, a Ray head, the dashboard, a worker; deploy the store's retrainings; Ctrl-C ends it."""
     from orchestrator.background import Background
     from orchestrator.cli.launching import quiet_prefect
     from orchestrator.store.objects import open_objects
@@ -41,11 +42,13 @@ def up(
         for name in names:
             deploy(objects, settings.require(objects, name), background.ray)
         deploy_upkeep(objects.url)
-        say(f"\nPrefect  {background.prefect.removesuffix('/api')}")
-        say(f"Ray      {background.ray}")
-        say(f"store    {objects.url}")
-        say(f"logs     {background.logs}")
-        say(f"retrain  {', '.join(names) or 'none yet: `ganctl retrain apply FILE`'}")
+        key = Path(background.dashboard_token).read_text()
+        say(f"\ndashboard  {background.dashboard}/?token={key}")
+        say(f"Prefect    {background.prefect.removesuffix('/api')}")
+        say(f"Ray        {background.ray}")
+        say(f"store      {objects.url}")
+        say(f"logs       {background.logs}")
+        say(f"retrain    {', '.join(names) or 'none yet: `ganctl retrain apply FILE`'}")
         say("\nCtrl-C ends it\n")
 
     supervise(objects.url, say, ready, cpus)

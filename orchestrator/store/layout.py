@@ -11,6 +11,7 @@ SWEEPS = "sweeps"
 RUNS = "runs"
 DEFAULT_STORE = "./ganctl-store"  # where neither --store nor GANCTL_STORE says another place
 RETRAIN = "retrain"
+ALARMS, AUDIT, RATE = "alarms", "audit", "rate"
 
 
 def run_key(run_id: str, name: str) -> str:
@@ -107,6 +108,36 @@ def decision_key(folder: str, number: int) -> str:
 def decision_picture_key(folder: str, name: str, sha: str) -> str:
     """A picture that a decision refers to; `name` is champion, challenger or grids."""
     return f"{folder}/{name}-{sha}.png"
+
+
+def acknowledgement_key(run_id: str, rule: str) -> str:
+    """Where it stands that somebody has seen an alarm of a run; `rule` is a word of a-z and `-`."""
+    return f"{ALARMS}/{check_id(run_id)}/{rule}.json"
+
+
+def audit_key(action_id: str, file: Literal["asked", "outcome"]) -> str:
+    """What a person asked the dashboard to do, or what came of it; the id sorts by time."""
+    return f"{AUDIT}/{check_id(action_id, 'action')}-{file}.json"
+
+
+def idempotency_key(digest: str) -> str:
+    """Which action an idempotency key stands for; `digest` is that of the key and of who used it for what."""
+    return f"{AUDIT}/keys/{digest}.json"
+
+
+def rate_folder(run_id: str) -> str:
+    """Where a run's decks of pictures to be judged and people's judgements lie."""
+    return f"{RATE}/{check_id(run_id)}"
+
+
+def deck_key(run_id: str, deck_id: str) -> str:
+    """A deck: pictures, and which of them are real."""
+    return f"{rate_folder(run_id)}/deck-{check_id(deck_id, 'deck')}.npz"
+
+
+def judgements_key(run_id: str, session_id: str) -> str:
+    """What one person said of one deck."""
+    return f"{rate_folder(run_id)}/{check_id(session_id, 'session')}.parquet"
 
 
 def key_number(key: str) -> int | None:

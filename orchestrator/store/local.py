@@ -14,6 +14,7 @@ from orchestrator.store.objects import Entries, Entry, Keys, Objects, clean_key,
 
 TEMPORARY = ".tmp"  # half-written files live here: no reader and no glob for *.parquet meets one
 ABANDONED_AFTER = 86400.0  # seconds; then the writer of a half-written file was killed
+TRIES = 100  # to write into a folder that others keep emptying
 
 REMEDIES = {
     errno.ENOSPC: ("the disk is full", "free space there or choose another --store"),
@@ -140,8 +141,14 @@ class LocalObjects(Objects):
 
     @staticmethod
     def _publish(temporary: Path, path: Path, publish: Callable[[Path, Path], None]) -> None:
-        for last in (False, False, True):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        for last in (False,) * TRIES + (True,):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, FileNotFoundError):
+                # A folder was there, and gone when pathlib looked again.
+                if last:
+                    raise
+                continue
             try:
                 return publish(temporary, path)
             except FileNotFoundError:  # a concurrent delete took the empty folder away
