@@ -117,6 +117,12 @@ class Up:
         found = {r.number: r for r in rounds.rounds(self.objects, name)}[number]
         return str(found.driver_document()["flow_run"])
 
+    def under_way(self, name: str) -> list[Any]:
+        """Flow runs of `name` that have begun or will: a worker takes one up before it is due."""
+        states = {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}}
+        found = self.api.post("flow_runs/filter", flow_runs=states, flows={"name": {"any_": ["retrain"]}})
+        return [run for run in found if run["parameters"]["name"] == name]
+
     def jobs(self) -> list[Any]:
         """Ray's jobs that have not ended."""
         answer = self.ray("/api/jobs/")
@@ -204,6 +210,7 @@ def test_a_model_gets_better_by_cron_and_by_data_never_worse_and_a_rollback_is_i
     assert rounds.rounds(up.objects, "digits")[0].document["trigger"] == "cron"
 
     up.apply("digits", digits, TRAIN, triggers={"data": data})  # no cron any more
+    until(lambda: not up.under_way("digits"), ROUND_SECONDS, up.process, up.folder / "log")
     add(digits, range(5, 10))
     last = max(r.number for r in rounds.rounds(up.objects, "digits"))
     begun = []
