@@ -25,7 +25,7 @@ from orchestrator.cluster import QUIET
 from orchestrator.errors import AlreadyExists, RunFailed
 
 START_SECONDS = 180.0
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 RESTARTS = 5  # within RESTART_SECONDS; then all of it ends
 RESTART_SECONDS = 600.0
 JOB_STOP_SECONDS = "30"  # that Ray gives a job to write its checkpoint
@@ -42,6 +42,7 @@ class Part:
     grace: float
     interrupt: signal.Signals = signal.SIGTERM
     process: subprocess.Popen[bytes] | None = None
+    family: dict[int, psutil.Process] = field(default_factory=dict)
     began: list[float] = field(default_factory=list)
 
 
@@ -68,11 +69,15 @@ class Supervisor:
         while not self.ended.wait(POLL_SECONDS):
             for part in self.parts:
                 assert part.process is not None
+                part.family |= {p.pid: p for p in _below(part.process.pid)}
                 if (code := part.process.poll()) is not None and not self.ended.is_set():
                     part.began = [t for t in part.began if t > time.monotonic() - RESTART_SECONDS]
                     if len(part.began) > RESTARTS:
                         raise RunFailed(f"{part.name} ended {len(part.began)} times; see {self._log(part)}")
                     self.tell(f"{part.name} ended ({code}) and is started again")
+                    for left in part.family.values():  # they may hold a port that the next one needs
+                        _kill(left)
+                    part.family.clear()
                     self._launch(part)
 
     def end(self) -> None:
