@@ -5,6 +5,7 @@ nobody drives. It only acts on what the store and Prefect both say, so that it m
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -39,10 +40,8 @@ def reconcile(store: str) -> State[Any]:
     """
     objects, done = open_objects(store), []
     with get_client(sync_client=True) as client:
-        for name in settings.names(objects):
-            open_round = latest(objects, name)
-            if open_round is not None and open_round.end_document() is None:
-                done += _see_to(client, open_round)
+        for round_ in _open(objects):
+            done += _see_to(client, round_)
         done += _orphans(client, objects)
     for said in done:
         get_run_logger().warning(said)
@@ -76,8 +75,7 @@ def _successor(round_: Round, where: str) -> str:
     """Have somebody drive the round on; its job, where one runs, is attached to."""
     drivers = round_.drivers
     if drivers >= MOST_DRIVERS:
-        for attempt in round_.attempts():
-            free(round_.objects, str(round_.driver_document().get("flow_run", attempt.run_id)))
+        free(round_.objects, str(round_.driver_document().get("flow_run", "")))
         round_.end("failed", reason=f"its flow runs died, {drivers} of them")
         return f"{where}: given up after {drivers} flow runs"
     try:
@@ -91,22 +89,21 @@ def _successor(round_: Round, where: str) -> str:
 def _orphans(client: SyncPrefectClient, objects: Objects) -> list[str]:
     """Stop the jobs whose flow run is over, but those of a round that is to be driven on."""
     done = []
-    for owner in sorted({driver["owner"] for _, driver in owned(objects)}):
+    awaited = {round_.driver_document().get("flow_run") for round_ in _open(objects)}
+    for owner in sorted({driver["owner"] for _, driver in owned(objects)} - awaited):
         state = _state(client, owner)
-        if state is None or not state.is_final() or _awaited(objects, owner):
+        if state is None or not state.is_final():
             continue
         done += [f"run {run_id}: its flow run {owner} is over" for run_id in free(objects, owner)]
     return done
 
 
-def _awaited(objects: Objects, owner: str) -> bool:
-    """Whether it is the flow run of an open round."""
+def _open(objects: Objects) -> Iterator[Round]:
+    """The last round of each retraining that has not ended."""
     for name in settings.names(objects):
         last = latest(objects, name)
-        open_ = last is not None and last.end_document() is None
-        if open_ and last is not None and last.driver_document().get("flow_run") == owner:
-            return True
-    return False
+        if last is not None and last.end_document() is None:
+            yield last
 
 
 def _state(client: SyncPrefectClient, flow_run: str) -> State[Any] | None:

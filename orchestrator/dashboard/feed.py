@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from orchestrator.dashboard.alarms import HEALTHY, STATES
 from orchestrator.dashboard.library import Library
 from orchestrator.dashboard.replies import encoded, error
 
@@ -27,7 +28,6 @@ BEAT = 15.0  # seconds between comments that keep the connection
 IDLE = 5.0  # seconds between looks while nobody watches
 WATCHED = 30.0  # seconds for which somebody who asked counts as watching
 SLOW = 10.0  # seconds of rest at most, after looks that take long
-ILL = ("lost", "failed", "interrupted")
 log = logging.getLogger("ganctl.dashboard")
 
 
@@ -144,8 +144,8 @@ class Poller:
 
 def alarms_of(row: Document) -> tuple[str, ...]:
     """What is wrong with a run: its verdict, its state, that it stalls."""
-    found = [] if row["verdict"] in (None, "", "healthy", "unknown") else [str(row["verdict"])]
-    found += [row["state"]] if row["state"] in ILL else []
+    found = [] if row["verdict"] in HEALTHY else [str(row["verdict"])]
+    found += [row["state"]] if row["state"] in STATES else []
     return (*found, *(["stalled"] if row.get("alarm") else []))
 
 
