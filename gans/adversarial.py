@@ -1,7 +1,7 @@
 """The two-player game that most families share: one generator, one discriminator, any loss, any penalty.
 
 It knows phases, losses and penalties, and nothing of architectures: a family that builds on it adds networks and
-its paper's defaults. Options that any such family has, from `augment` on, are in gans/techniques.py.
+its paper's defaults. Options that any such family has are in gans/judged.py and gans/techniques.py.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from torch import Tensor, nn
 
 from gans import advice, techniques
 from gans.advice import counts
-from gans.augment import Part, Policy
 from gans.data.base import Batch, DataSpec
 from gans.draws import Draws
-from gans.family import Family, Networks, Optimiser, Phase, Step, Terms
-from gans.losses import LossName, named
+from gans.family import Networks, Optimiser, Phase, Step, Terms
+from gans.judged import Judged
+from gans.losses import AdversarialLoss, LossName, named
 from gans.penalties import clip_weights, gradient_penalty, zero_centred
 from gans.remedies import Remedy
 from gans.schedule import Schedule, at, scaled
 
 
-class Adversarial(Family):
+class Adversarial(Judged):
     """Hyperparameters of a generator against a discriminator.
 
     With `penalty_every` > 1 the penalty is a lazy phase of its own (Karras et al. 2020, appendix B): its learning rate
-    and betas are corrected by c = i / (i + 1), its weight multiplied by the interval. The fields from `augment` on are
-    options of any family, off by default.
+    and betas are corrected by c = i / (i + 1), its weight multiplied by the interval. The fields from
+    `minibatch_stddev` on are options of any such family, off by default, as are those of `Judged`.
     """
 
     conditional: ClassVar[bool] = False
@@ -59,22 +59,6 @@ class Adversarial(Family):
     latent: Literal["normal", "uniform"] = Field(
         "normal", description="its distribution; uniform: on [-1, 1)"
     )
-    augment: Literal["none", "ada", "diff"] = Field(
-        "none", description="what D is shown: ADA (Karras et al. 2020b) or DiffAugment (Zhao et al. 2020)"
-    )
-    augment_p: float = Field(0.0, ge=0, le=1, description="a fixed probability for ada; 0: it adapts")
-    ada_target: float = Field(0.6, description="E[sign D(real)] that p is led to (ADA, section 3.1)")
-    ada_images: int = Field(500_000, ge=1, description="real rows in which p moves by 1 (ADA, section 3.1)")
-    ada_every: int = Field(4, ge=1, description="steps from one move of p to the next (ADA, section 3.1)")
-    ada_parts: tuple[Part, ...] = Field(
-        ("blit", "geometry", "colour"), min_length=1, description="transformations of ada (ADA: bgc)"
-    )
-    diff_policy: tuple[Policy, ...] = Field(
-        ("colour", "translation", "cutout"), min_length=1, description="transformations of diff"
-    )
-    lecam: float = Field(0.0, ge=0, description="weight of LeCam's regularisation, .3 (Tseng et al. 2021)")
-    lecam_decay: float = Field(0.99, ge=0, lt=1, description="of its running means (Tseng et al. 2021)")
-    lecam_start: int = Field(1000, ge=0, description="first step that it counts in (official code)")
     minibatch_stddev: int = Field(
         0,
         ge=0,
@@ -83,14 +67,6 @@ class Adversarial(Family):
     pac: int = Field(1, ge=1, description="rows that D judges as one (PacGAN, Lin et al. 2018)")
     unrolled: int = Field(0, ge=0, description="critic steps that G looks ahead (Metz et al. 2017)")
     unrolled_lr: float = Field(0.05, gt=0, description="learning rate of these steps of gradient descent")
-    consistency: float = Field(
-        0.0, ge=0, description="weight of (D(x) - D(T(x)))^2 on real rows, 10 (CR-GAN, Zhang et al. 2020)"
-    )
-    consistency_fake: float = Field(
-        0.0, ge=0, description="the same on generated ones, 10 (bCR, Zhao et al. 2021)"
-    )
-    consistency_shift: float = Field(0.125, ge=0, lt=1, description="most that T moves, as a share of a side")
-    consistency_flip: bool = Field(False, description="whether T also flips, which changes digits")
     rotation: float = Field(0.0, ge=0, description="weight of D's rotation task, 1 (SSGAN, Chen et al. 2019)")
     rotation_g: float = Field(0.2, ge=0, description="weight of G's, where D has one (SSGAN, section 3)")
     truncation: float | None = Field(
@@ -98,9 +74,8 @@ class Adversarial(Family):
     )
 
     @property
-    def adaptive(self) -> bool:
-        """Whether the probability of augmentation follows the discriminator."""
-        return self.augment == "ada" and self.augment_p == 0
+    def game(self) -> AdversarialLoss:
+        return named(self.loss)
 
     @property
     def unit(self) -> int:
@@ -116,10 +91,10 @@ class Adversarial(Family):
         return any(counts(weight) for weight in (self.r1, self.r2, self.gp))
 
     def check(self, spec: DataSpec) -> list[str]:
-        return techniques.problems(self, spec)
+        return super().check(spec) + techniques.problems(self, spec)
 
     def built(self, spec: DataSpec) -> Networks:
-        return techniques.equip(self, self.networks(spec), spec)
+        return techniques.equip(self, self.networks(spec), spec) | self.helpers(spec)
 
     def phases(self) -> tuple[Phase, ...]:
         lazy = self.penalised and self.penalty_every > 1
@@ -153,10 +128,6 @@ class Adversarial(Family):
         """Generated rows for latents `z`."""
         return nets["generator"](z, batch["label"]) if self.conditional else nets["generator"](z)
 
-    def shown(self, nets: Networks, x: Tensor, step: Step) -> Tensor:
-        """What the discriminator sees of rows `x` in training: augmented ones, as `augment` says."""
-        return x if self.augment == "none" else nets["augment"](x, step.draws)
-
     def judge(self, nets: Networks, x: Tensor, batch: Batch) -> Tensor:
         """One logit a row, or a pack of `pac` rows."""
         logits = nets["discriminator"](x, batch["label"]) if self.conditional else nets["discriminator"](x)
@@ -175,12 +146,7 @@ class Adversarial(Family):
         if self.clip and phase == "critic":
             clip_weights(nets["discriminator"].parameters(), self.clip)
         if phase == "critic":
-            techniques.follow(self, nets, step.step, step.memory, step.sync)
-
-    def memory(self, spec: DataSpec, rows: int) -> dict[str, Tensor]:
-        """Of each row: sums of signs and how many (ADA); the last logits, real and generated, and 1 (LeCam)."""
-        sizes = {"ada": 2 if self.adaptive else 0, "lecam": 3 if self.lecam else 0}
-        return {name: torch.zeros(rows, size) for name, size in sizes.items() if size}
+            self.follow(nets, step)
 
     def sample(self, nets: Networks, inputs: Batch, draws: Draws) -> Batch:
         x = self.generate(nets, self.sampled_latents(draws), inputs)
@@ -215,31 +181,40 @@ class Adversarial(Family):
             penalty = self._weighted(nets, step, real, fake, real_logits, fake_logits)
             report["penalty"] = penalty.detach()
             loss = loss + penalty
-        techniques.remember(step.memory, self.pac, real_logits, fake_logits)
-        added = techniques.regularisers(self, nets, step, (seen_real, real_logits), (seen_fake, fake_logits))
+        sides = (seen_real, real_logits), (seen_fake, fake_logits)
+        added = self.regularised(nets, step, *sides, lambda x: self.judge(nets, x, step.batch))
+        if self.rotation:
+            added["rotation"] = self.rotation * techniques.rotation_loss(self, nets, step, step.batch["x"])
         for name, term in added.items():
             report[name] = term.detach()
             loss = loss + term
-        if self.adaptive:
-            report["augment_p"] = nets["augment"].get_buffer("p").clone()
-        return loss.mean(), report
+        return loss.mean(), report | self.probabilities(nets)
 
     def _penalty(self, nets: Networks, step: Step) -> Terms:
         with torch.no_grad():
             fake = self.fake(nets, step).float()
-        real, fake = step.batch["x"].detach().requires_grad_(True), fake.requires_grad_(True)
+        judged = counts(at(self.r2, step.progress))
+        real, fake = step.batch["x"].detach().requires_grad_(True), fake.requires_grad_(judged)
         real_logits = self.judge(nets, self.shown(nets, real, step), step.batch)
-        fake_logits = self.judge(nets, self.shown(nets, fake, step), step.batch)
+        seen_fake = self.shown(nets, fake, step)  # judged or not, so that later draws stay what they are
+        fake_logits = self.judge(nets, seen_fake, step.batch) if judged else None
         penalty = self.penalty_every * self._weighted(nets, step, real, fake, real_logits, fake_logits)
         return penalty.mean(), {"penalty": penalty.detach()}
 
     def _weighted(
-        self, nets: Networks, step: Step, real: Tensor, fake: Tensor, real_logits: Tensor, fake_logits: Tensor
+        self,
+        nets: Networks,
+        step: Step,
+        real: Tensor,
+        fake: Tensor,
+        real_logits: Tensor,
+        fake_logits: Tensor | None,
     ) -> Tensor:
         total = torch.zeros_like(real_logits)
         if counts(r1 := at(self.r1, step.progress)):
             total = total + r1 * zero_centred(real_logits, real)
         if counts(r2 := at(self.r2, step.progress)):
+            assert fake_logits is not None
             total = total + r2 * zero_centred(fake_logits, fake)
         if counts(self.gp):
             mix = step.draws.uniform(*(1 for _ in real.shape[1:]))

@@ -4,12 +4,15 @@
 appendix B, configuration bgc) whose probability follows how well the discriminator does. `DiffAugment` is that of Zhao
 et al. 2020 ("Differentiable Augmentation for Data-Efficient GAN Training"). Both work on (N, C, H, W) in [-1, 1] in
 float32, row by row, draw for the global batch, can be differentiated twice, and hold no parameters.
+
+A discriminator of pairs sees several pictures as the channels of one: `channels` says how many each has, and all of a
+row are moved and recoloured alike, each by its own colours.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -35,9 +38,9 @@ class Adaptive(nn.Module):
 
     p: Tensor
 
-    def __init__(self, parts: Sequence[Part], p: float = 0.0) -> None:
+    def __init__(self, parts: Sequence[Part], p: float = 0.0, channels: Sequence[int] = ()) -> None:
         super().__init__()
-        self.parts = tuple(parts)
+        self.parts, self.channels = tuple(parts), tuple(channels)
         self.register_buffer("p", torch.tensor(p))
 
     def forward(self, x: Tensor, draws: Draws) -> Tensor:
@@ -47,7 +50,10 @@ class Adaptive(nn.Module):
                 x = self._blitted(x, draws)
             if "geometry" in self.parts:
                 x = self._moved(x, draws)
-            return self._coloured(x, draws) if "colour" in self.parts else x
+            if "colour" not in self.parts:
+                return x
+            due, normal, uniform = draws.uniform(5) < self.p, draws.normal(3), draws.uniform(2)
+            return _each(x, self.channels, lambda picture: _coloured(picture, due, normal, uniform))
 
     @torch.no_grad()
     def follow(self, correct: Tensor, target: float, step: Tensor) -> None:
@@ -85,19 +91,6 @@ class Adaptive(nn.Module):
         offset = torch.stack(by, 1) * _SHIFT * sides * due[:, 4:]
         return _where(due.any(1), warped(x, matrix, offset), x)
 
-    def _coloured(self, x: Tensor, draws: Draws) -> Tensor:
-        due = draws.uniform(5) < self.p
-        brightness, contrast, saturation = draws.normal(3).unbind(1)
-        flip, angle = draws.uniform(2).unbind(1)
-        x = x + _wide(torch.where(due[:, 0], _BRIGHTNESS * brightness, 0.0))
-        x = x * _wide(torch.where(due[:, 1], torch.exp2(_CONTRAST * contrast), 1.0))
-        x = x - _wide(2.0 * (due[:, 2] & (flip < 0.5))) * x.mean(1, keepdim=True)
-        if x.shape[1] != 3:
-            return x
-        x = _hue(x, _wide(torch.where(due[:, 3], (2 * angle - 1) * math.pi, 0.0)))
-        more = _wide(torch.where(due[:, 4], torch.exp2(_SATURATION * saturation), 1.0) - 1)
-        return x + more * (x - x.mean(1, keepdim=True))
-
 
 class DiffAugment(nn.Module):
     """Of `policy`, in the paper's order: colour (brightness, saturation, contrast), translation, cutout.
@@ -105,15 +98,16 @@ class DiffAugment(nn.Module):
     Translation moves by up to 1/8 of a side, cutout blanks a square of half the side anywhere, both with zeros.
     """
 
-    def __init__(self, policy: Sequence[Policy]) -> None:
+    def __init__(self, policy: Sequence[Policy], channels: Sequence[int] = ()) -> None:
         super().__init__()
-        self.policy = tuple(policy)
+        self.policy, self.channels = tuple(policy), tuple(channels)
 
     def forward(self, x: Tensor, draws: Draws) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             if "colour" in self.policy:
-                x = _recoloured(x, draws.uniform(3))
+                drawn = draws.uniform(3)
+                x = _each(x, self.channels, lambda picture: _recoloured(picture, drawn))
             if "translation" in self.policy:
                 x = shifted(x, *jitter(draws, x.shape[2], x.shape[3], 1 / 8), mirrored=False)
             return x * uncut(draws, x.shape[2], x.shape[3], 1 / 2) if "cutout" in self.policy else x
@@ -135,6 +129,25 @@ def uncut(draws: Draws, height: int, width: int, share: float) -> Tensor:
         place = torch.arange(side, device=draws.device)
         within.append((place >= begin) & (place < begin + size))  # (N, side)
     return (~(within[0][:, :, None] & within[1][:, None])).float()[:, None]
+
+
+def _each(x: Tensor, channels: Sequence[int], change: Callable[[Tensor], Tensor]) -> Tensor:
+    """`x` with each of the pictures changed whose channels it holds one upon another."""
+    return change(x) if len(channels) < 2 else torch.cat([change(p) for p in x.split(list(channels), 1)], 1)
+
+
+def _coloured(x: Tensor, due: Tensor, normal: Tensor, uniform: Tensor) -> Tensor:
+    """ADA's transformations of colour, of rows that `due` (N, 5) says, by values drawn: (N, 3) and (N, 2)."""
+    brightness, contrast, saturation = normal.unbind(1)
+    flip, angle = uniform.unbind(1)
+    x = x + _wide(torch.where(due[:, 0], _BRIGHTNESS * brightness, 0.0))
+    x = x * _wide(torch.where(due[:, 1], torch.exp2(_CONTRAST * contrast), 1.0))
+    x = x - _wide(2.0 * (due[:, 2] & (flip < 0.5))) * x.mean(1, keepdim=True)
+    if x.shape[1] != 3:
+        return x
+    x = _hue(x, _wide(torch.where(due[:, 3], (2 * angle - 1) * math.pi, 0.0)))
+    more = _wide(torch.where(due[:, 4], torch.exp2(_SATURATION * saturation), 1.0) - 1)
+    return x + more * (x - x.mean(1, keepdim=True))
 
 
 def _recoloured(x: Tensor, drawn: Tensor) -> Tensor:

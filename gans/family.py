@@ -119,10 +119,12 @@ class Family(Config):
 
     `imitates`: the data field whose distribution the samples' `x` should match. `scalars`: fields that shape neither
     networks nor phases, so that they may change while training goes on; in a pack `objective` meets them as tensors of
-    one value a row where members differ. `row_wise`: it treats rows apart.
+    one value a row where members differ. `row_wise`: it treats rows apart. `folder`: the kind of data that a person's
+    own folder of pictures is to it.
     """
 
     imitates: ClassVar[str] = "x"
+    folder: ClassVar[str] = "images"
     scalars: ClassVar[frozenset[str]] = frozenset()
     row_wise: ClassVar[bool] = False
 

@@ -2,7 +2,8 @@
 
 Each loss is a pair: the discriminator's loss of (real logits, fake logits) and the generator's loss of the same
 two, in that order. Logits have one row a sample, and every function returns their losses row by row, whose mean is
-the batch's loss. `paired` says that the generator's loss needs real logits too.
+the batch's loss. `paired` says that the generator's loss needs real logits too, `centre` which logit is that of a row
+that may be real as well as generated: None where differences of logits alone count.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ class AdversarialLoss:
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor, Tensor], Tensor]
     paired: bool = False
+    centre: float | None = 0.0
 
 
 def _cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
@@ -78,10 +80,12 @@ def _relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
 LOSSES: dict[LossName, AdversarialLoss] = {
     "minimax": AdversarialLoss(_cross_entropy, _minimax_generator),
     "non_saturating": AdversarialLoss(_cross_entropy, _non_saturating_generator),
-    "least_squares": AdversarialLoss(_least_squares_discriminator, _least_squares_generator),
+    "least_squares": AdversarialLoss(_least_squares_discriminator, _least_squares_generator, centre=0.5),
     "hinge": AdversarialLoss(_hinge_discriminator, _raise_fake),
-    "wasserstein": AdversarialLoss(_critic, _raise_fake),
-    "relativistic": AdversarialLoss(_relativistic_discriminator, _relativistic_generator, paired=True),
+    "wasserstein": AdversarialLoss(_critic, _raise_fake, centre=None),
+    "relativistic": AdversarialLoss(
+        _relativistic_discriminator, _relativistic_generator, paired=True, centre=None
+    ),
 }
 
 

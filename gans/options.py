@@ -63,11 +63,6 @@ class Train(Config):
             raise ValueError("a run needs a budget: set train.steps, train.images or train.seconds")
         return self
 
-    @property
-    def total_steps(self) -> int | None:
-        """Steps the budget allows, as far as it is counted in steps or images."""
-        return self.steps_left(0, 0, self.batch)
-
     def steps_left(self, step: int, images: int, rows: int) -> int | None:
         """Steps of `rows` images that are left after `step` steps and `images` images; None where only time counts."""
         left = [] if self.steps is None else [self.steps - step]

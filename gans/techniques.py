@@ -1,7 +1,8 @@
 """Techniques against collapse and overfitting that any game of two players can turn on, as functions and small modules.
 
-gans/adversarial.py holds their fields and says when they are called. All is row by row, or over groups of `unit` rows,
-or summed over ranks, so that every number of ranks and micro-batches computes the same.
+gans/adversarial.py holds their fields and says when they are called; what games of more players have, too, is in
+gans/judged.py. All is row by row, or over groups of `unit` rows, or summed over ranks, so that every number of ranks
+and micro-batches computes the same.
 """
 
 from __future__ import annotations
@@ -15,18 +16,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from gans import augment, warp
 from gans.critics import TURNS, Equipped, feature_size, watched
 from gans.data.base import DataSpec, Field
-from gans.draws import Draws
-from gans.family import Family, Networks, Step
+from gans.family import Networks, Step
 from gans.sync import Sync
 
 if TYPE_CHECKING:
     from gans.adversarial import Adversarial
-
-Seen = tuple[Tensor, Tensor]
-"""Rows as the discriminator was shown them, and its logits."""
 
 
 def problems(family: Adversarial, spec: DataSpec) -> list[str]:
@@ -42,46 +38,22 @@ def problems(family: Adversarial, spec: DataSpec) -> list[str]:
         found.append("gan.minibatch_stddev = 1: a group has 2 rows or more, and 0 means none")
     if family.truncation is not None and family.latent == "uniform":
         found.append("gan.truncation cuts off normal latents: set gan.latent=normal, or leave it out")
-    return found + (
-        [] if "x" not in spec.fields else _picture_problems(family, spec) or _memory_problems(family, spec)
-    )
-
-
-def _picture_problems(family: Adversarial, spec: DataSpec) -> list[str]:
-    options = {
-        f"augment={family.augment}": family.augment != "none",
-        "consistency": family.consistency > 0,
-        "consistency_fake": family.consistency_fake > 0,
-        "rotation": family.rotation > 0,
-    }
-    if spec.x.kind != "image":
-        return [
-            f"gan.{name} is for pictures, and this data has vectors" for name, on in options.items() if on
-        ]
-    height, width = spec.x.shape[1:]
-    found = []
-    if family.rotation and height != width:
-        found.append(f"gan.rotation needs square pictures, these are {height} x {width}: set data.size")
+    if family.rotation and "x" in spec.fields:
+        found += _rotation_problems(spec.x)
     return found
 
 
-def _memory_problems(family: Adversarial, spec: DataSpec) -> list[str]:
-    """What remembers rows wants their number to stay."""
-    options = {"augment=ada": family.adaptive, "lecam": family.lecam > 0}
-    if not any(options.values()) or type(family).rows is Family.rows:
-        return []
-    if len({family.rows(i / 64, 2**16, spec) for i in range(65)}) == 1:
-        return []
-    name = type(family).__name__
-    return [
-        f"gan.{option} remembers the rows of a batch, and {name} changes their number here: leave it out"
-        for option, on in options.items()
-        if on
-    ]
+def _rotation_problems(x: Field) -> list[str]:
+    if x.kind != "image":
+        return ["gan.rotation is for pictures, and this data has vectors"]
+    height, width = x.shape[1:]
+    if height != width:
+        return [f"gan.rotation needs square pictures, these are {height} x {width}: set data.size"]
+    return []
 
 
 def equip(family: Adversarial, nets: Networks, spec: DataSpec) -> Networks:
-    """`nets` with what the options of `family` add: a critic around the discriminator, and modules without weights."""
+    """`nets` with a critic around the discriminator, where the options of `family` ask for one."""
     body = nets["discriminator"]
     if family.pac > 1:
         body = family.networks(_wide(spec, family.pac))["discriminator"]
@@ -90,99 +62,15 @@ def equip(family: Adversarial, nets: Networks, spec: DataSpec) -> Networks:
     if family.rotation:
         labels = (torch.zeros(2, dtype=torch.int64),) if family.conditional else ()
         features = feature_size(body, torch.zeros(2, *spec.x.shape), *labels)
-    equipped = dict(nets)
-    if family.pac > 1 or group or features:
-        equipped["discriminator"] = Equipped(body, family.pac, group, features)
-    if family.augment == "ada":
-        equipped["augment"] = augment.Adaptive(family.ada_parts, family.augment_p)
-    elif family.augment == "diff":
-        equipped["augment"] = augment.DiffAugment(family.diff_policy)
-    if family.lecam:
-        equipped["lecam"] = LeCam()
-    return equipped
+    if family.pac == 1 and not group and not features:
+        return nets
+    return {**nets, "discriminator": Equipped(body, family.pac, group, features)}
 
 
 def _wide(spec: DataSpec, pac: int) -> DataSpec:
     """The spec of `pac` samples as one."""
     channels, *rest = spec.x.shape
     return DataSpec({**spec.fields, "x": Field(spec.x.kind, (pac * channels, *rest))})
-
-
-class LeCam(nn.Module):
-    """Running means of the logits of real and of generated rows (Tseng et al. 2021, "Regularizing Generative
-    Adversarial Networks under Limited Data")."""
-
-    real: Tensor
-    fake: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("real", torch.zeros(()))
-        self.register_buffer("fake", torch.zeros(()))
-
-    def penalty(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """(D(x) - a_F)^2 + (D(G(z)) - a_R)^2, one value a row (equation 6)."""
-        return (real_logits - self.fake).square() + (fake_logits - self.real).square()
-
-    @torch.no_grad()
-    def follow(self, real: Tensor, fake: Tensor, decay: float) -> None:
-        """Let the running means go on by the means of a batch."""
-        self.real.lerp_(real, 1 - decay)
-        self.fake.lerp_(fake, 1 - decay)
-
-
-def regularisers(
-    family: Adversarial, nets: Networks, step: Step, real: Seen, fake: Seen
-) -> dict[str, Tensor]:
-    """What options add to the critic's loss, weighted, one value a row (or pack) each, by name."""
-    terms = {}
-    if family.lecam and step.step >= family.lecam_start:
-        means = nets["lecam"]
-        assert isinstance(means, LeCam)
-        terms["lecam"] = family.lecam * means.penalty(real[1], fake[1])
-    for name, weight, (x, logits) in (
-        ("consistency", family.consistency, real),
-        ("consistency_fake", family.consistency_fake, fake),
-    ):
-        if weight:
-            moved = transformed(x, step.draws, family.consistency_shift, family.consistency_flip)
-            terms[name] = weight * (logits - family.judge(nets, moved, step.batch)).square()
-    if family.rotation:
-        terms["rotation"] = family.rotation * rotation_loss(family, nets, step, step.batch["x"])
-    return terms
-
-
-def remember(memory: dict[str, Tensor], pac: int, real_logits: Tensor, fake_logits: Tensor) -> None:
-    """Note each row's logits, and its sign where real, for `follow`."""
-    real, fake = (logits.detach().repeat_interleave(pac) for logits in (real_logits, fake_logits))
-    if "ada" in memory:
-        memory["ada"].add_(torch.stack([real.sign(), torch.ones_like(real)], 1))
-    if "lecam" in memory:
-        memory["lecam"].copy_(torch.stack([real, fake, torch.ones_like(real)], 1))
-
-
-def follow(family: Adversarial, nets: Networks, step: int, memory: dict[str, Tensor], sync: Sync) -> None:
-    """Let what all ranks noted move the running state of ADA and LeCam."""
-    if "ada" in memory and step % family.ada_every == family.ada_every - 1:
-        signs, seen = sync.total(memory["ada"].sum(0)).unbind()
-        pipeline = nets["augment"]
-        assert isinstance(pipeline, augment.Adaptive)
-        pipeline.follow(signs / seen, family.ada_target, seen / family.ada_images)
-        memory["ada"].zero_()
-    if "lecam" in memory:
-        real, fake, num = sync.total(memory["lecam"].sum(0)).unbind()
-        means = nets["lecam"]
-        assert isinstance(means, LeCam)
-        means.follow(real / num, fake / num, family.lecam_decay if step >= family.lecam_start else 0.0)
-
-
-def transformed(x: Tensor, draws: Draws, share: float, flip: bool) -> Tensor:
-    """Pictures moved by whole pixels, up to `share` of a side, mirrored at the border; and half of them flipped.
-
-    The semantics-preserving T of consistency regularisation (Zhang et al. 2020, section 3).
-    """
-    x = warp.shifted(x, *augment.jitter(draws, x.shape[2], x.shape[3], share), mirrored=True)
-    return torch.where((draws.uniform() < 0.5)[:, None, None, None], x.flip(3), x) if flip else x
 
 
 def turned(x: Tensor, quarters: Tensor) -> Tensor:

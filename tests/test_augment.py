@@ -14,8 +14,8 @@ from gans.augment import Adaptive, DiffAugment, Part
 from gans.draws import Draws
 from gans.families.dcgan import DCGAN
 from gans.family import Step
+from gans.judged import remember
 from gans.penalties import zero_centred
-from gans.techniques import remember
 from gans.warp import SYM6, shifted, warped
 from tests.support.families import CPU, DIGITS, Case, training
 from tests.support.scripted import Scripted
@@ -244,11 +244,11 @@ def test_p_is_led_to_where_the_discriminator_is_right_as_often_as_the_target() -
     p, generator = t.nets["augment"].get_buffer("p"), torch.Generator().manual_seed(0)
     for _ in range(300):
         right = torch.rand(64, generator=generator) < (1 + 0.9 - 0.5 * p) / 2
-        remember(t.memory, 1, right.float() * 2 - 1, torch.zeros(64))
+        remember(t.memory, right.float() * 2 - 1, torch.zeros(64))
         family.after("critic", t.nets, Step({}, t.draws, t.sync, memory=t.memory))
     assert p.item() == pytest.approx(0.6, abs=0.1)
     p.fill_(1.0)
-    remember(t.memory, 1, torch.ones(64), torch.zeros(64))
+    remember(t.memory, torch.ones(64), torch.zeros(64))
     family.after("critic", t.nets, Step({}, t.draws, t.sync, memory=t.memory))
     assert p == 1.0
 
@@ -265,16 +265,18 @@ def test_a_fixed_p_stays_and_remembers_nothing() -> None:
 def test_every_judgement_in_training_is_of_augmented_rows(loss: str) -> None:
     family = DCGAN(width=4, latent_dim=8, augment="diff", loss=loss, r1=1.0, penalty_every=2)  # type: ignore[arg-type]
     t = training(Case(family, DIGITS))
-    calls = []
-    t.nets["augment"].register_forward_hook(lambda *_: calls.append(1))
-    judged = []
-    t.nets["discriminator"].register_forward_hook(lambda *_: judged.append(1))
+    shown: list[Tensor] = []
+    t.nets["augment"].register_forward_hook(lambda _, args, out: shown.append(out))
+    judged: list[Tensor] = []
+    t.nets["discriminator"].register_forward_pre_hook(lambda _, args: judged.append(args[0]))
     for phase in family.phases():
-        calls.clear()
+        shown.clear()
         judged.clear()
         t.phases = (replace(phase, every=1),)
         t.run_step()
-        assert len(calls) == len(judged) > 0
+        assert all(any(x is rows for rows in shown) for x in judged)
+        # R1 asks for the real rows' logits alone.
+        assert len(judged) == (1 if phase.name == "penalty" else len(shown)) > 0
 
 
 # --- DiffAugment

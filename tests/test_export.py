@@ -21,6 +21,7 @@ from gans.export import export_onnx, export_safetensors
 from gans.families import FAMILIES, family_class
 from gans.family import Family, Networks
 from gans.generator import Model
+from tests.support.families import CASES
 from tests.support.runs import state_after, tiny
 from tests.support.threads import one_thread
 
@@ -99,7 +100,7 @@ def test_less_than_one_sample_is_refused(vanilla: Model) -> None:
         vanilla.sample(0)
 
 
-@pytest.mark.parametrize("tag", FAMILIES)
+@pytest.mark.parametrize("tag", [*FAMILIES, *(name for name in CASES if name.endswith("-judged"))])
 def test_onnx_equals_the_models_own_samples_at_any_batch_size(tag: str, tmp_path: Path) -> None:
     model = trained(tag)
     difference = export_onnx(model, tmp_path / "model.onnx")

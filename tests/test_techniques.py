@@ -19,9 +19,10 @@ from gans.families.progressive import Progressive
 from gans.families.vanilla import Vanilla
 from gans.family import Family, Networks, Step
 from gans.generator import Model
+from gans.judged import LeCam, transformed
 from gans.packing import why_not
 from gans.sync import Alone
-from gans.techniques import LeCam, transformed, truncated_normal, unrolled
+from gans.techniques import truncated_normal, unrolled
 from gans.training import build
 from tests.support.families import CPU, DIGITS, DOMAINS, RING, Case, loaded, training
 from tests.support.threads import one_thread as one_thread

@@ -39,20 +39,34 @@ def probe(file: BinaryIO) -> Header:
         raise Undecodable(_reason(error)) from error
 
 
-def decode(data: bytes, channels: int | None, size: int | None) -> np.ndarray:
+def decode(data: bytes, channels: int | None, size: int | None, across: int = 1) -> np.ndarray:
     """Decode to uint8 (C, H, W), upright, with alpha composited over white. Raises Undecodable.
 
     `channels` 1 or 3 converts, None keeps the image's own. `size` scales the shorter side to `size` and crops
-    the centre; None keeps the image's own size.
+    the centre; None keeps the image's own size. Where an image holds `across` pictures of equal width side by side,
+    that is done to each, and they come one upon another: (across C, H, W).
     """
     try:
         with Image.open(io.BytesIO(data)) as opened:
             wanted = channels or _channels(opened.mode)
             if size is not None:
-                opened.draft(None, (2 * size, 2 * size))  # JPEG: decode at a fraction of a far larger size
+                opened.draft(
+                    None, (2 * across * size, 2 * size)
+                )  # JPEG: decode at a fraction of a far larger size
             image = _flattened(ImageOps.exif_transpose(opened), "L" if wanted == 1 else "RGB")
     except Exception as error:  # Pillow raises nearly anything on broken bytes
         raise Undecodable(_reason(error)) from error
+    width, rest = divmod(image.width, across)
+    if rest:
+        raise Undecodable(f"{image.width} px are not the width of {across} equal pictures")
+    if across == 1:
+        return _pixels(image, size)
+    boxes = [(i * width, 0, (i + 1) * width, image.height) for i in range(across)]
+    return np.concatenate([_pixels(image.crop(box), size) for box in boxes])
+
+
+def _pixels(image: Image.Image, size: int | None) -> np.ndarray:
+    """(C, H, W), in square where a size is given."""
     if size is not None and image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)

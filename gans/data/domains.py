@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor
 
 from gans.data.base import (
@@ -33,6 +34,20 @@ class Domains(DataConfig):
     kind: Literal["domains"] = "domains"
     a: AnyData
     b: AnyData
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        paths = [path for side in (self.a, self.b) if (path := getattr(side, "path", ""))]
+        if len({path.partition("://")[0] if "://" in path else "" for path in paths}) > 1:
+            raise ValueError(
+                f"a.path and b.path are {' and '.join(paths)}: both here, or both in object storage"
+            )
+        return self
+
+    @property
+    def path(self) -> str:
+        """Where the files of either domain are; empty where neither has any."""
+        return getattr(self.a, "path", "") or getattr(self.b, "path", "")
 
     def load(self, split: Split, files: Files | None = None) -> Dataset:
         return Unpaired(self.a.load(split, files), self.b.load(split, files))

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import pydantic
@@ -106,10 +106,14 @@ class EncodedImages(DataConfig):
         """Where the encoded bytes are. Raises DataError where there are none."""
         raise NotImplementedError
 
+    def decoder(self, source: Source) -> Decoder:
+        """What makes rows of the images of `source`. Raises DataError as `load` does."""
+        return Decoder(self, source)
+
     def load(self, split: Split, files: Files | None = None) -> Dataset:
         """Open the split. Raises DataError: no images, mixed sizes or channels, too many undecodable."""
         source = self.source(files or LocalFiles())
-        decoder = Decoder(self, source)
+        decoder = self.decoder(source)
         members = self._members(source, split)
         members = members[~np.isin(members, list(decoder.bad))]
         if not len(members):
@@ -135,14 +139,20 @@ def _fraction(name: str) -> float:
 
 
 class Decoder:
-    """Decodes positions of a source to one common shape, and counts and names what it cannot decode."""
+    """Decodes positions of a source to one common shape, and counts and names what it cannot decode.
 
-    def __init__(self, config: EncodedImages, source: Source) -> None:
+    across: pictures of equal width that each image holds. beside: a decoder of the same positions in another source, of
+    which one is as good as undecodable where the other is.
+    """
+
+    across: ClassVar[int] = 1
+
+    def __init__(self, config: EncodedImages, source: Source, beside: Decoder | None = None) -> None:
         self.config = config
         self.source = source
-        self.skipped = Skipped()
-        self.bad: set[int] = set()
-        self._lock = threading.Lock()
+        self.skipped: Skipped = beside.skipped if beside else Skipped()
+        self.bad: set[int] = beside.bad if beside else set()
+        self._lock: threading.Lock = beside._lock if beside else threading.Lock()
         self.shape = self._common_shape()
 
     def num_bytes(self, num: int) -> int:
@@ -155,6 +165,14 @@ class Decoder:
         if self.source.labels is not None:
             fields["label"] = Field("label", (), self.source.num_classes)
         return DataSpec(fields)
+
+    def rows(self, pixels: np.ndarray) -> Batch:
+        """The fields of decoded images, uint8 (N, *shape); labels apart."""
+        return {"x": torch.from_numpy(pixels)}
+
+    def told(self) -> str:
+        """What of the content depends on the source and on how it is decoded, beyond the spec."""
+        return self.source.fingerprint()
 
     def decode(self, positions: np.ndarray) -> list[np.ndarray | None]:
         """uint8 (C, H, W) for each position, None where it is undecodable. Raises DataError: too many are."""
@@ -170,7 +188,7 @@ class Decoder:
     def _one(self, position: int, blob: bytes) -> np.ndarray | None:
         channels = None if self.config.channels == "auto" else self.config.channels
         try:
-            pixels = decode(blob, channels, self.config.size)
+            pixels = decode(blob, channels, self.config.size, self.across)
         except Undecodable as reason:
             self._skip(position, reason)
             return None
@@ -199,7 +217,7 @@ class Decoder:
     def _common_shape(self) -> tuple[int, ...]:
         size, channels = self.config.size, self.config.channels
         if size is not None and channels != "auto":
-            return (channels, size, size)
+            return (channels * self.across, size, size)
         headers: dict[int, Header] = {}
         broken: dict[int, Undecodable] = {}
         for position, header in self.source.headers():
@@ -212,7 +230,8 @@ class Decoder:
         if not headers:
             raise self.nothing_left()
         depth = self._common_channels(headers) if channels == "auto" else channels
-        return (depth, size, size) if size is not None else (depth, *self._common_size(headers))
+        height, width = (size, size) if size is not None else self._common_size(headers)
+        return (depth * self.across, height, width if size is not None else width // self.across)
 
     def _common_channels(self, headers: dict[int, Header]) -> int:
         example = {header.channels: position for position, header in headers.items()}
@@ -250,7 +269,7 @@ def _resident(decoder: Decoder, members: np.ndarray) -> Resident:
                 kept.append(int(members[row]))
     if not kept:
         raise decoder.nothing_left()
-    tensors: Batch = {"x": torch.from_numpy(pixels[: len(kept)])}
+    tensors = decoder.rows(pixels[: len(kept)])
     if decoder.source.labels is not None:
         tensors["label"] = torch.from_numpy(decoder.source.labels[kept])
     return Resident(tensors, decoder.spec(), skipped=decoder.skipped)
@@ -281,7 +300,7 @@ class Streamed:
             if image is None:
                 positions[row], image = self._next_decodable(int(indices[row]))
             pixels[row] = image
-        batch: Batch = {"x": torch.from_numpy(pixels)}
+        batch = self._decoder.rows(pixels)
         if (labels := self._decoder.source.labels) is not None:
             batch["label"] = torch.from_numpy(labels[positions])
         return batch
@@ -293,5 +312,5 @@ class Streamed:
         raise self._decoder.nothing_left()
 
     def fingerprint(self) -> str:
-        told = (self._decoder.source.fingerprint(), self._split, self._decoder.config.held_out, self.spec)
+        told = (self._decoder.told(), self._split, self._decoder.config.held_out, self.spec)
         return hashlib.sha256(repr(told).encode()).hexdigest()[:16]

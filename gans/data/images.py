@@ -29,10 +29,10 @@ class Images(EncodedImages):
 
 
 class FolderSource:
-    """One encoded image a file."""
+    """One encoded image a file: every one below `path`, or those of `paths`, in their order."""
 
-    def __init__(self, path: str, labelled: bool, files: Files) -> None:
-        self._paths = matching(files, path, EXTENSIONS, "image")
+    def __init__(self, path: str, labelled: bool, files: Files, paths: list[str] | None = None) -> None:
+        self._paths = matching(files, path, EXTENSIONS, "image") if paths is None else paths
         self._names = [relative(path, p) for p in self._paths]
         self._files = files
         self.labels: np.ndarray | None = None

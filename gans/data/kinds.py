@@ -17,6 +17,7 @@ KINDS: dict[str, str] = {
     "grid": "gans.data.points:Grid",
     "images": "gans.data.images:Images",
     "parquet": "gans.data.parquet:Parquet",
+    "pairs": "gans.data.paired:Pairs",
     "domains": "gans.data.domains:Domains",
     "digit_domains": "gans.data.domains:DigitDomains",
     "shapes": "gans.data.shapes:Shapes",

@@ -9,6 +9,7 @@ first, on the very pictures the generators then learn from, so that one forward 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import ClassVar
 
@@ -19,15 +20,16 @@ from torch.nn.functional import l1_loss
 
 from gans.data.base import Batch, DataSpec
 from gans.draws import Draws
-from gans.family import Family, Networks, Optimiser, Phase, Step, Terms
-from gans.losses import LOSSES
+from gans.family import Networks, Optimiser, Phase, Step, Terms
+from gans.judged import Judged, Seen
+from gans.losses import LOSSES, AdversarialLoss
 from gans.networks import initialise
 from gans.nn import normalisation
 from gans.patches import SMALLEST, patch_discriminator
 from gans.schedule import Schedule, scaled
 
 
-class CycleGAN(Family):
+class CycleGAN(Judged):
     """`width` channels at full resolution and `blocks` residual blocks a generator, `width_d` in a discriminator.
 
     `cycle` and `identity` weigh those losses against an adversarial loss of weight 1. `pool` is the number of past
@@ -54,6 +56,14 @@ class CycleGAN(Family):
     )
     blocks: int = Field(6, ge=1, description="residual blocks a generator (source: appendix 7.2, 128 px)")
 
+    @property
+    def seen(self) -> Mapping[str, tuple[str, ...]]:
+        return {"d_a": ("a",), "d_b": ("b",)}
+
+    @property
+    def game(self) -> AdversarialLoss:
+        return LOSSES["least_squares"]
+
     def check(self, spec: DataSpec) -> list[str]:
         if missing := [name for name in ("a", "b") if name not in spec.fields]:
             return [
@@ -64,7 +74,7 @@ class CycleGAN(Family):
         a, b = spec.fields["a"].shape, spec.fields["b"].shape
         if any(len(s) != 3 for s in (a, b)):
             return [f"cyclegan maps pictures (C, H, W); the fields a and b have shapes {a} and {b}"]
-        problems = []
+        problems = super().check(spec)
         if a[1:] != b[1:] or a[1] != a[2] or a[1] % 4 or a[1] < SMALLEST:
             problems.append(
                 f"cyclegan needs square pictures of one size, a multiple of 4 from {SMALLEST} px up; "
@@ -93,14 +103,18 @@ class CycleGAN(Family):
         )
 
     def memory(self, spec: DataSpec, rows: int) -> dict[str, Tensor]:
-        slots = math.ceil(self.pool / rows)
+        noted, slots = super().memory(spec, rows), math.ceil(self.pool / rows)
         if not slots:
-            return {}
+            return noted
         pools = {f"pool_{k}": torch.zeros(rows, slots, *spec.fields[k].shape) for k in ("a", "b")}
-        return {**pools, "pooled": torch.zeros(rows, dtype=torch.int64)}
+        return {**noted, **pools, "pooled": torch.zeros(rows, dtype=torch.int64)}
 
     def objective(self, phase: str, nets: Networks, step: Step) -> Terms:
         return {"critic": self._critic, "generator": self._generator}[phase](nets, step)
+
+    def after(self, phase: str, nets: Networks, step: Step) -> None:
+        if phase == "critic":
+            self.follow(nets, step)
 
     def sample(self, nets: Networks, inputs: Batch, draws: Draws) -> Batch:
         x, back = nets["g_ab"](inputs["a"]), nets["g_ba"](inputs["b"])
@@ -120,23 +134,30 @@ class CycleGAN(Family):
         fake_b = step.detached("fake_b", lambda: nets["g_ab"](a)).float()
         fake_a = step.detached("fake_a", lambda: nets["g_ba"](b)).float()
         fake_a, fake_b = self._pooled(step, fake_a, fake_b)
-        real_a, false_a = nets["d_a"](a).float(), nets["d_a"](fake_a).float()
-        real_b, false_b = nets["d_b"](b).float(), nets["d_b"](fake_b).float()
-        discriminator = LOSSES["least_squares"].discriminator
+        sides_a = self._judged(nets, step, "d_a", a), self._judged(nets, step, "d_a", fake_a)
+        sides_b = self._judged(nets, step, "d_b", b), self._judged(nets, step, "d_b", fake_b)
+        (_, real_a), (_, false_a) = sides_a
+        (_, real_b), (_, false_b) = sides_b
+        discriminator = self.game.discriminator
         loss = (discriminator(real_a, false_a) + discriminator(real_b, false_b)).mean()
+        added = self.regularised(nets, step, *sides_a, lambda x: nets["d_a"](x).float(), "d_a")
+        added |= self.regularised(nets, step, *sides_b, lambda x: nets["d_b"](x).float(), "d_b")
         with torch.no_grad():
             real, false = torch.cat([real_a, real_b]), torch.cat([false_a, false_b])
             accuracy = 0.5 * ((real > 0.5).float().mean() + (false < 0.5).float().mean())
             gap = real.mean() - false.mean()
-        return loss, {"loss_d": loss.detach(), "d_accuracy": accuracy, "d_gap": gap}
+        report = {"loss_d": loss.detach(), "d_accuracy": accuracy, "d_gap": gap}
+        report |= {name: term.detach() for name, term in added.items()} | self.probabilities(nets)
+        return loss + sum(term.mean() for term in added.values()), report
 
     def _generator(self, nets: Networks, step: Step) -> Terms:
         a, b = step.batch["a"], step.batch["b"]
         fake_b = step.attached("fake_b", lambda: nets["g_ab"](a))
         fake_a = step.attached("fake_a", lambda: nets["g_ba"](b))
         # Section 4 weighs (D(G(x)) - 1)^2 by 1 against the other losses, LSGAN's equation by 1/2.
-        fool = LOSSES["least_squares"].generator
-        logits_a, logits_b = nets["d_a"](fake_a).float(), nets["d_b"](fake_b).float()
+        fool = self.game.generator
+        _, logits_a = self._judged(nets, step, "d_a", fake_a)
+        _, logits_b = self._judged(nets, step, "d_b", fake_b)
         adversarial = 2 * (fool(logits_a, logits_a) + fool(logits_b, logits_b)).mean()
         cycle_a, cycle_b = l1_loss(nets["g_ba"](fake_b).float(), a), l1_loss(nets["g_ab"](fake_a).float(), b)
         cycle = cycle_a + cycle_b
@@ -147,6 +168,11 @@ class CycleGAN(Family):
             loss = loss + self.identity * identity
             report["identity"] = 0.5 * identity.detach()
         return loss, {"loss_g": loss.detach(), **report}
+
+    def _judged(self, nets: Networks, step: Step, critic: str, x: Tensor) -> Seen:
+        """Pictures as `critic` is shown them, and its logits of their patches."""
+        shown = self.shown(nets, x, step, critic)
+        return shown, nets[critic](shown).float()
 
     def _pooled(self, step: Step, fake_a: Tensor, fake_b: Tensor) -> tuple[Tensor, Tensor]:
         """What the discriminators are shown: each new picture, or (once its row's slots are full, half the time)

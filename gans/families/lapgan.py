@@ -19,7 +19,7 @@ momentum; an optional R1 penalty instead of dropout; LeakyReLU in the coarsest d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -29,8 +29,9 @@ from torch.nn.functional import avg_pool2d, interpolate, one_hot, relu
 
 from gans.data.base import Batch, DataSpec
 from gans.draws import Draws
-from gans.family import Family, Networks, Optimiser, Phase, Step, Terms
-from gans.losses import LossName, named
+from gans.family import Networks, Optimiser, Phase, Step, Terms
+from gans.judged import Judged, Seen
+from gans.losses import AdversarialLoss, LossName, named
 from gans.networks import LabelledDiscriminator, LabelledGenerator, mlp_discriminator, mlp_generator
 from gans.penalties import zero_centred
 from gans.schedule import Schedule, at, scaled
@@ -38,7 +39,7 @@ from gans.schedule import Schedule, at, scaled
 SMALLEST = 4  # px of the coarsest pictures
 
 
-class LAPGAN(Family):
+class LAPGAN(Judged):
     """`levels` is K, the number of refinements, each from half its size. Networks and phases are numbered as in the
     paper, from 0, the finest, to K. `hidden` are the units of the coarsest pair's layers, `width` the others' channels.
     """
@@ -67,11 +68,19 @@ class LAPGAN(Family):
         return tuple(f"g_{k}" for k in self._coarse_to_fine)
 
     @property
+    def seen(self) -> Mapping[str, tuple[str, ...]]:
+        return {f"d_{k}": ("x",) for k in self._coarse_to_fine}
+
+    @property
+    def game(self) -> AdversarialLoss:
+        return named(self.loss)
+
+    @property
     def _coarse_to_fine(self) -> range:
         return range(self.levels, -1, -1)
 
     def check(self, spec: DataSpec) -> list[str]:
-        shape, problems = spec.x.shape, []
+        shape, problems = spec.x.shape, super().check(spec)
         if len(shape) != 3:
             return [f"lapgan makes pictures (C, H, W); the data's samples have shape {shape}"]
         if shape[1] != shape[2]:
@@ -122,6 +131,10 @@ class LAPGAN(Family):
         side, _, k = phase.partition("_")
         return {"critic": self._critic, "generator": self._generator}[side](int(k), nets, step)
 
+    def after(self, phase: str, nets: Networks, step: Step) -> None:
+        if phase == "critic_0":  # the last of them
+            self.follow(nets, step)
+
     def noise(self, draws: Draws, size: int) -> Tensor:
         """(rows, D) uniform on [-1, 1) for pictures of `size` px: what `Cascade` takes."""
         planes = sum((size // 2**k) ** 2 for k in range(self.levels))
@@ -145,24 +158,25 @@ class LAPGAN(Family):
         fake = step.detached(f"fake_{k}", lambda: self._made(k, nets, step, low)).float()
         penalty = at(self.r1, step.progress)
         real.requires_grad_(penalty != 0.0)
-        real_logits = self._judged(k, nets, step, real, low)
-        fake_logits = self._judged(k, nets, step, fake, low)
-        loss = named(self.loss).discriminator(real_logits, fake_logits)  # (rows,), as are the reports
+        sides = self._judged(k, nets, step, real, low), self._judged(k, nets, step, fake, low)
+        (_, real_logits), (_, fake_logits) = sides
+        loss = self.game.discriminator(real_logits, fake_logits)  # (rows,), as are the reports
         signs = 0.5 * ((real_logits > 0).float() + (fake_logits < 0).float())
         report = {"loss_d": loss, "d_accuracy": signs, "d_gap": real_logits - fake_logits}
         if penalty:
             added = penalty * zero_centred(real_logits, real)
             loss, report = loss + added, report | {"penalty": added}
-        return loss.mean(), self._numbered(k, report)
+        terms = self.regularised(nets, step, *sides, lambda x: self._logits(k, nets, step, x), f"d_{k}")
+        options = {name: term.detach() for name, term in terms.items()} | self.probabilities(nets)
+        return (loss + sum(terms.values())).mean(), self._numbered(k, report) | options
 
     def _generator(self, k: int, nets: Networks, step: Step) -> Terms:
         real, low = coefficients(step.batch["x"], k, self.levels)
         fake = step.attached(f"fake_{k}", lambda: self._made(k, nets, step, low))
-        loss = named(self.loss)
-        fake_logits = self._judged(k, nets, step, fake, low)
+        _, fake_logits = self._judged(k, nets, step, fake, low)
         with torch.no_grad():
-            real_logits = self._judged(k, nets, step, real, low) if loss.paired else fake_logits
-        value = loss.generator(real_logits, fake_logits)
+            real_logits = self._judged(k, nets, step, real, low)[1] if self.game.paired else fake_logits
+        value = self.game.generator(real_logits, fake_logits)
         return value.mean(), self._numbered(k, {"loss_g": value})
 
     def _made(self, k: int, nets: Networks, step: Step, low: Tensor | None) -> Tensor:
@@ -171,9 +185,13 @@ class LAPGAN(Family):
             return nets[f"g_{k}"](step.draws.uniform(self.latent_dim) * 2 - 1, *label)
         return nets[f"g_{k}"](step.draws.uniform(1, *low.shape[2:]) * 2 - 1, low, *label)
 
-    def _judged(self, k: int, nets: Networks, step: Step, h: Tensor, low: Tensor | None) -> Tensor:
-        given = () if low is None else (low,)
-        return nets[f"d_{k}"](h, *given, *(step.batch[name] for name in self.inputs)).float()
+    def _judged(self, k: int, nets: Networks, step: Step, h: Tensor, low: Tensor | None) -> Seen:
+        """Pictures h_k + l_k as D_k is shown them (section 2.3), and its logits."""
+        shown = self.shown(nets, h if low is None else h + low, step, f"d_{k}")
+        return shown, self._logits(k, nets, step, shown)
+
+    def _logits(self, k: int, nets: Networks, step: Step, x: Tensor) -> Tensor:
+        return nets[f"d_{k}"](x, *(step.batch[name] for name in self.inputs)).float()
 
     def _numbered(self, k: int, report: dict[str, Tensor]) -> dict[str, Tensor]:
         end = "" if k == self.levels else f"_{k}"
@@ -235,7 +253,7 @@ class Refiner(nn.Module):
 
 
 class Critic(nn.Module):
-    """D_k: h_k and l_k (N, C, S, S) → (N,) logits of h_k + l_k."""
+    """D_k: h_k + l_k (N, C, S, S) → (N,) logits."""
 
     def __init__(self, channels: int, size: int, width: int, kernel: int, num_classes: int) -> None:
         super().__init__()
@@ -250,8 +268,7 @@ class Critic(nn.Module):
             nn.Flatten(0),
         )
 
-    def forward(self, h: Tensor, low: Tensor, label: Tensor | None = None) -> Tensor:
-        x = h + low
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         return self.body(x if self.plane is None or label is None else self.plane(x, label))
 
 

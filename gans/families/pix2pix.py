@@ -19,6 +19,7 @@ has just judged, with the same dropout.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import ClassVar
 
@@ -29,8 +30,9 @@ from torch.nn.functional import leaky_relu, relu
 
 from gans.data.base import Batch, DataSpec
 from gans.draws import Draws
-from gans.family import Family, Networks, Optimiser, Phase, Step, Terms
-from gans.losses import LossName, named
+from gans.family import Networks, Optimiser, Phase, Step, Terms
+from gans.judged import Judged, Seen
+from gans.losses import AdversarialLoss, LossName, named
 from gans.networks import initialise
 from gans.nn import Norm, normalisation, picture_problems, weighted
 from gans.patches import SMALLEST, patch_discriminator
@@ -40,7 +42,7 @@ WIDEST = 8  # times `width`: appendix 6.1.1
 DROPPED = 3  # layers of the way up with dropout: appendix 6.1.1
 
 
-class Pix2Pix(Family):
+class Pix2Pix(Judged):
     """`width` channels at half the resolution, doubled with each halving up to 8 times; likewise `width_d` in the
     discriminator.
 
@@ -49,6 +51,7 @@ class Pix2Pix(Family):
 
     inputs: ClassVar[tuple[str, ...]] = ("a",)
     imitates: ClassVar[str] = "b"
+    folder: ClassVar[str] = "pairs"
 
     loss: LossName = Field("non_saturating", description="adversarial loss (source: eq. 1 and section 3.3)")
     lr_g: Schedule = Field(2e-4, description="generator's learning rate (source: section 3.3)")
@@ -63,19 +66,27 @@ class Pix2Pix(Family):
     )
     norm_d: Norm = Field("instance", description="norm in the discriminator (source: the same)")
 
+    @property
+    def seen(self) -> Mapping[str, tuple[str, ...]]:
+        return {"discriminator": ("a", "b")}
+
+    @property
+    def game(self) -> AdversarialLoss:
+        return named(self.loss)
+
     def check(self, spec: DataSpec) -> list[str]:
         if missing := [name for name in ("a", "b") if name not in spec.fields]:
             return [
                 f"pix2pix maps the data field a to b, and this data lacks {' and '.join(missing)} "
-                f"(fields: {', '.join(spec.fields)}): use data.kind=shape_pairs"
+                f"(fields: {', '.join(spec.fields)}): use data.kind=shape_pairs, or pairs for your own"
             ]
         a, b = spec.fields["a"], spec.fields["b"]
         if a.independent or b.independent:
             return [
-                "pix2pix needs pairs, and in this data nothing pairs a with b: use data.kind=shape_pairs, or "
-                "gan.family=cyclegan, which needs none"
+                "pix2pix needs pairs, and in this data nothing pairs a with b: use data.kind=shape_pairs, pairs for "
+                "your own, or gan.family=cyclegan, which needs none"
             ]
-        problems = picture_problems(b.shape, smallest=SMALLEST // 2)
+        problems = picture_problems(b.shape, smallest=SMALLEST // 2) or super().check(spec)
         if not problems and (len(a.shape) != 3 or a.shape[1:] != b.shape[1:]):
             problems.append(f"pix2pix needs pictures of one size; a has shape {a.shape}, b has {b.shape}")
         return problems
@@ -97,6 +108,10 @@ class Pix2Pix(Family):
     def objective(self, phase: str, nets: Networks, step: Step) -> Terms:
         return {"critic": self._critic, "generator": self._generator}[phase](nets, step)
 
+    def after(self, phase: str, nets: Networks, step: Step) -> None:
+        if phase == "critic":
+            self.follow(nets, step)
+
     def sample(self, nets: Networks, inputs: Batch, draws: Draws) -> Batch:
         return {"x": translated(nets, inputs["a"], draws).float()}
 
@@ -115,26 +130,34 @@ class Pix2Pix(Family):
     def _critic(self, nets: Networks, step: Step) -> Terms:
         a, b = step.batch["a"], step.batch["b"]
         fake = step.detached("fake", lambda: translated(nets, a, step.draws)).float()
-        real, false = judged(nets, a, b), judged(nets, a, fake)
-        loss = 0.5 * named(self.loss).discriminator(real, false).mean()
+        sides = self._judged(nets, step, a, b), self._judged(nets, step, a, fake)
+        (_, real), (_, false) = sides
+        added = self.regularised(nets, step, *sides, lambda pairs: nets["discriminator"](pairs).float())
+        loss = 0.5 * (self.game.discriminator(real, false).mean() + sum(t.mean() for t in added.values()))
         with torch.no_grad():
-            middle = 0.5 if self.loss == "least_squares" else 0.0
+            middle = self.game.centre or 0.0
             accuracy = 0.5 * ((real > middle).float().mean() + (false < middle).float().mean())
             gap = real.mean() - false.mean()
-        return loss, {"loss_d": loss.detach(), "d_accuracy": accuracy, "d_gap": gap}
+        report = {"loss_d": loss.detach(), "d_accuracy": accuracy, "d_gap": gap}
+        report |= {name: term.detach() for name, term in added.items()} | self.probabilities(nets)
+        return loss, report
 
     def _generator(self, nets: Networks, step: Step) -> Terms:
         a, b = step.batch["a"], step.batch["b"]
         fake = step.attached("fake", lambda: translated(nets, a, step.draws))
-        adversarial_loss = named(self.loss)
-        false = judged(nets, a, fake)
+        _, false = self._judged(nets, step, a, fake)
         with torch.no_grad():
-            real = judged(nets, a, b) if adversarial_loss.paired else false
-        adversarial = adversarial_loss.generator(real, false).mean()
+            real = self._judged(nets, step, a, b)[1] if self.game.paired else false
+        adversarial = self.game.generator(real, false).mean()
         l1 = (fake.float() - b).abs().mean()
         loss = adversarial + self.l1 * l1
         report = {"loss_adversarial": adversarial.detach(), "l1": l1.detach()}
         return loss, {"loss_g": loss.detach(), **report}
+
+    def _judged(self, nets: Networks, step: Step, a: Tensor, b: Tensor) -> Seen:
+        """The pairs as the discriminator is shown them (section 3.1: D(x, y)), and logits (N, 1, s, s) of patches."""
+        pairs = self.shown(nets, torch.cat([a, b.to(a.dtype)], 1), step)
+        return pairs, nets["discriminator"](pairs).float()
 
 
 def translated(nets: Networks, a: Tensor, draws: Draws) -> Tensor:
@@ -146,11 +169,6 @@ def noise_for(generator: nn.Module, draws: Draws) -> Tensor | None:
     """Uniform noise (rows, dropped) on [0, 1) for a `UNet`; None for one without dropout."""
     assert isinstance(generator, UNet)
     return draws.uniform(generator.dropped) if generator.dropped else None
-
-
-def judged(nets: Networks, a: Tensor, b: Tensor) -> Tensor:
-    """Logits (N, 1, s, s) of the patches of the pairs (section 3.1: D(x, y))."""
-    return nets["discriminator"](torch.cat([a, b.to(a.dtype)], 1)).float()
 
 
 class UNet(nn.Module):

@@ -25,8 +25,9 @@ from torch.nn.functional import cross_entropy, l1_loss, one_hot
 
 from gans.data.base import Batch, DataSpec
 from gans.draws import Draws
-from gans.family import Family, Networks, Optimiser, Phase, Step, Terms
-from gans.losses import named
+from gans.family import Networks, Optimiser, Phase, Step, Terms
+from gans.judged import Judged
+from gans.losses import LOSSES, AdversarialLoss
 from gans.nn import picture_problems
 from gans.penalties import gradient_penalty
 from gans.schedule import Schedule, scaled
@@ -35,7 +36,7 @@ SMALLEST = 8
 SET = "set"  # the field that says which label set a row knows
 
 
-class StarGAN(Family):
+class StarGAN(Judged):
     """`sets` names the label fields, set by set: one set is the common case, with more every row's set is the data
     field `set`. `width` channels at full resolution and `blocks` residual blocks in the generator.
 
@@ -74,6 +75,10 @@ class StarGAN(Family):
         return self
 
     @property
+    def game(self) -> AdversarialLoss:
+        return LOSSES["wasserstein"]
+
+    @property
     def attributes(self) -> tuple[str, ...]:
         """The label fields of all sets."""
         return tuple(chain.from_iterable(self.sets))
@@ -91,7 +96,7 @@ class StarGAN(Family):
         return ("x", *self.attributes, *((SET,) if self.joint else ()))
 
     def check(self, spec: DataSpec) -> list[str]:
-        problems = picture_problems(spec.x.shape)
+        problems = picture_problems(spec.x.shape) or super().check(spec)
         if not problems and spec.x.shape[1] < SMALLEST:
             problems.append(f"stargan needs pictures of {SMALLEST} px or more, these have {spec.x.shape[1]}")
         wanted = [*self.attributes, *((SET,) if self.joint else ())]
@@ -129,6 +134,10 @@ class StarGAN(Family):
 
     def objective(self, phase: str, nets: Networks, step: Step) -> Terms:
         return {"critic": self._critic, "generator": self._generator}[phase](nets, step)
+
+    def after(self, phase: str, nets: Networks, step: Step) -> None:
+        if phase == "critic":
+            self.follow(nets, step)
 
     def targets(self, rows: Batch, draws: Draws, classes: dict[str, int]) -> Batch:
         """A target for every attribute, uniform; a row's own set decides which of them count."""
@@ -210,9 +219,10 @@ class StarGAN(Family):
         with torch.no_grad():
             target = self.targets(step.batch, step.draws, critic.classes)
             fake = nets["generator"](x, self.code(target, critic.classes)).float()
-        real_logits, classes = critic(x)
-        fake_logits, _ = critic(fake)
-        adversarial = named("wasserstein").discriminator(real_logits, fake_logits)
+        seen, seen_fake = self.shown(nets, x, step), self.shown(nets, fake, step)
+        real_logits, classes = self._told(critic, x, seen)
+        fake_logits, _ = critic(seen_fake)
+        adversarial = self.game.discriminator(real_logits, fake_logits)
         known = self._classified(classes, step.batch)
         report = {
             "loss_d": adversarial.detach(),
@@ -223,18 +233,21 @@ class StarGAN(Family):
         loss = adversarial + self.classification * known
         if self.gp:
             mix = step.draws.uniform(1, 1, 1)
-            penalty = gradient_penalty(lambda rows: critic(rows)[0], x, fake, mix)
+            penalty = gradient_penalty(lambda rows: critic(self.shown(nets, rows, step))[0], x, fake, mix)
             loss = loss + self.gp * penalty
             report["penalty"] = penalty.detach()
-        return loss.mean(), report
+        sides = (seen, real_logits), (seen_fake, fake_logits)
+        for name, term in self.regularised(nets, step, *sides, lambda rows: critic(rows)[0]).items():
+            loss, report[name] = loss + term, term.detach()
+        return loss.mean(), report | self.probabilities(nets)
 
     def _generator(self, nets: Networks, step: Step) -> Terms:
         x, generator, critic = step.batch["x"], nets["generator"], nets["discriminator"]
         assert isinstance(critic, Discriminator)
         target = self.targets(step.batch, step.draws, critic.classes)
         fake = generator(x, self.code(target, critic.classes))
-        logits, classes = critic(fake)
-        adversarial = named("wasserstein").generator(logits.float(), logits.float())
+        logits, classes = self._told(critic, fake, self.shown(nets, fake, step))
+        adversarial = self.game.generator(logits.float(), logits.float())
         asked = self._classified(classes, target)
         own = self.code(step.batch, critic.classes)
         lost = _distance(generator(fake, own), x)
@@ -245,6 +258,11 @@ class StarGAN(Family):
             loss = loss + self.identity * report["identity"]
         report["loss_g"] = loss
         return loss.mean(), {name: value.detach() for name, value in report.items()}
+
+    def _told(self, critic: Discriminator, x: Tensor, seen: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """D_src of rows as they are shown and D_cls of them as they are: a transformation may change the class."""
+        logits, classes = critic(seen)
+        return logits, classes if seen is x else critic(x)[1]
 
 
 def _distance(made: Tensor, x: Tensor) -> Tensor:

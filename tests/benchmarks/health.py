@@ -118,7 +118,7 @@ def overhead(recipe: str) -> float:
     monitor, device = Monitor(probe, e.health), torch.device("cpu")
     training = Training(e.gan, dataset, e.train, 0, device, Alone())
     inputs = real_inputs(e.gan, dataset, monitor.num_samples, device)
-    budget = e.train.total_steps
+    budget = e.train.steps_left(0, 0, e.train.batch)
     assert budget is not None
     looks, steps = [], [clocked(training.run_step) for _ in range(30)]
     for at in range(e.train.log_every, budget + 1, e.train.log_every):

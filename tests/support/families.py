@@ -52,6 +52,17 @@ STYLE: dict[str, Any] = {
 ALIAS_FREE: dict[str, Any] = {**STYLE, "channel_base_d": 32, "num_layers": 2, "num_critical": 1, "margin": 2}
 
 
+# With this few images a unit of p, it moves in a few steps.
+ADAPTIVE: dict[str, Any] = {"augment": "ada", "ada_every": 2, "ada_images": 40}
+JUDGED: dict[str, Any] = {
+    **ADAPTIVE,
+    "lecam": 0.3,
+    "lecam_start": 1,
+    "consistency": 1.0,
+    "consistency_fake": 1.0,
+}
+
+
 SETS = (("colour",), ("fill", "rotation"))
 
 
@@ -80,11 +91,9 @@ CASES = {
             latent_dim=8,
             norm_d="none",
             r1=1.0,
-            augment="ada",
-            ada_every=2,
-            ada_images=40,
             lecam=0.3,
             lecam_start=1,
+            **ADAPTIVE,
         ),
         DIGITS,
     ),
@@ -102,8 +111,11 @@ CASES = {
     "cgan": Case(CGAN(width=4, latent_dim=8), DIGITS),
     "r3gan": Case(R3GAN(width=4, latent_dim=8), DIGITS, squashed=False),
     "cyclegan": Case(CycleGAN(width=4, width_d=4, blocks=1, pool=9), DOMAINS),
+    "cyclegan-judged": Case(CycleGAN(width=4, width_d=4, blocks=1, pool=9, **JUDGED), DOMAINS),
     "pix2pix": Case(Pix2Pix(width=4, width_d=4), PAIRS),
     "pix2pix-batch-norm": Case(Pix2Pix(width=4, width_d=4, norm_g="batch", norm_d="batch"), PAIRS),
+    "pix2pix-judged": Case(Pix2Pix(width=4, width_d=4, loss="least_squares", **JUDGED), PAIRS),
+    "pix2pix-diff": Case(Pix2Pix(width=4, width_d=4, augment="diff", loss="relativistic"), PAIRS),
     "srgan": Case(SRGAN(width=4, width_d=4, blocks=1, pretrain=1), LOW, squashed=False),
     "srgan-features": Case(
         SRGAN(
@@ -116,6 +128,11 @@ CASES = {
             content="random",
             skip="bicubic",
         ),
+        LOW,
+        squashed=False,
+    ),
+    "srgan-judged": Case(
+        SRGAN(width=4, width_d=4, blocks=1, pretrain=1, **JUDGED),
         LOW,
         squashed=False,
     ),
@@ -158,6 +175,11 @@ CASES = {
         DIGITS,
         squashed=False,
     ),
+    "lapgan-judged": Case(
+        LAPGAN(levels=1, latent_dim=8, hidden=8, hidden_d=8, width=4, kernel=3, by_class=True, **JUDGED),
+        DIGITS,
+        squashed=False,
+    ),
     "stylegan2": Case(StyleGAN2(**STYLE, sampled_noise=False), DIGITS, squashed=False),
     "stylegan2-by-class": Case(
         StyleGAN2(**STYLE, by_class=True, minibatch_stddev=0, path=0.0, truncation=0.7),
@@ -172,6 +194,10 @@ CASES = {
     ),
     "stargan": Case(
         StarGAN(width=4, width_d=4, blocks=1, critic_steps=2), Shapes(size=16, num=60, label="colour")
+    ),
+    "stargan-judged": Case(
+        StarGAN(width=4, width_d=4, blocks=1, critic_steps=1, **JUDGED),
+        Shapes(size=16, num=60, label="colour"),
     ),
     "stargan-joint": Case(
         StarGAN(width=4, width_d=4, blocks=0, critic_steps=1, sets=SETS), Shapes(size=16, num=60, sets=SETS)
