@@ -83,12 +83,15 @@ def test_ctrl_c_in_a_terminal_ends_flow_and_server_and_leaves_a_run_to_resume(
     store = str(tmp_path / "store")
     command = [sys.executable, "-c", TRAINING, store, "1000000"]
     with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        until(lambda: any(Path(store).glob("runs/*/checkpoints/*/commit.json")), 120, process)
-        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-        begun = time.monotonic()
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(60)
-        assert time.monotonic() - begun < 30
+        try:
+            until(lambda: any(Path(store).glob("runs/*/checkpoints/*/commit.json")), 300, process)
+            family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+            begun = time.monotonic()
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(60)
+            assert time.monotonic() - begun < 30
+        finally:
+            process.kill()
     assert len(family) > 1
     assert not psutil.wait_procs(family, timeout=10)[1]
     assert [Run(open_objects(store), run_id).state() for run_id in open_objects(store).folders("runs")] == [

@@ -116,7 +116,7 @@ def demo() -> Experiment:
     """What `ganctl demo` sweeps: balance, critic steps, loss, penalty, width and norm of a small GAN on digits."""
     return Experiment(
         name="demo",
-        gan=Vanilla(width=128, depth=2, lr_g=1e-3, betas=(0.0, 0.9)),
+        gan=Vanilla(width=128, depth=2, norm_g="batch", lr_g=1e-3, betas=(0.0, 0.9)),
         data=Digits(size=16),
         train=Train(
             steps=600,
