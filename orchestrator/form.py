@@ -1,4 +1,4 @@
-"""A recipe's experiment as fields of a form, as JSON on stdout: `python -m orchestrator.form [RECIPE]`.
+"""Every recipe's experiment as fields of a form, as JSON on stdout: `python -m orchestrator.form`.
 
 The dashboard asks for it in a process of its own, because recipes import PyTorch.
 """
@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gans.config import Config
-from orchestrator.errors import GanctlError
 from orchestrator.experiment import Experiment
 from orchestrator.recipes import RECIPES, load, summary
 
@@ -74,17 +73,11 @@ def resolved(about: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mappin
     return found
 
 
-def main() -> int:
-    """Print the form of the recipe that is named, or the recipes."""
-    try:
-        told = form(sys.argv[1]) if len(sys.argv) > 1 else {}
-    except GanctlError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+def main() -> None:
+    """Print `recipes`, and `forms` by recipe: PyTorch is imported once for all of them."""
     recipes = [{"name": name, "summary": summary(recipe)} for name, recipe in RECIPES.items()]
-    sys.stdout.write(json.dumps(told | {"recipes": recipes}))
-    return 0
+    sys.stdout.write(json.dumps({"recipes": recipes, "forms": {name: form(name) for name in RECIPES}}))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from orchestrator.driving import hand_over
 from orchestrator.errors import ConfigError, NotFound, RunFailed
 from orchestrator.outcome import Outcome, ended, left_by
+from orchestrator.runlog import keep
 from orchestrator.store.objects import Objects
 from orchestrator.store.reader import Run
 
@@ -76,9 +77,13 @@ class Submission:
         self.client.stop_job(self.submission_id)
         self.wait(lambda: None)
 
+    def log(self) -> str:
+        """What the job printed, as long as its cluster is there."""
+        return self.client.get_job_logs(self.submission_id)
+
     def last_words(self) -> str:
         """The line of the job's log that says why it ended, as far as there is one."""
-        lines = [line for line in self.client.get_job_logs(self.submission_id).splitlines() if line.strip()]
+        lines = [line for line in self.log().splitlines() if line.strip()]
         said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")] or lines
         return said[-1][:300] if said else "no log"
 
@@ -130,6 +135,7 @@ class ClusterJob:
 
         status = self.submission.wait(tick)
         if run.sealed() is None and left_by(run) is None:
+            keep(self.objects, self.run_id, "job", self.submission.log())
             raise RunFailed(
                 f"run {self.run_id} ended as {status} on {self.submission.address} ({self.submission.last_words()}); "
                 f"`ganctl train --resume {self.run_id}` goes on"

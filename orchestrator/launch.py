@@ -21,6 +21,7 @@ from orchestrator.outcome import Outcome, ended, left_by
 from orchestrator.preflight import check
 from orchestrator.ranks import train_worker
 from orchestrator.record import pace_of
+from orchestrator.runlog import recorded
 from orchestrator.start import settled
 from orchestrator.store.ids import new_id
 from orchestrator.store.objects import Objects, open_objects
@@ -160,6 +161,7 @@ class RayJob:
         run = Run(self.objects, self.run_id)
         experiment = parse(run.document()["experiment"])
         with (
+            recorded(self.objects, self.run_id, "driver"),
             self._driving(),
             tempfile.TemporaryDirectory(prefix="ganctl-train-") as scratch,
             connected(self.on) as capacity,

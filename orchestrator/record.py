@@ -11,19 +11,21 @@ from gans.loop import Tick
 from gans.pictures import encode, picture_of
 from gans.training import PACE, State
 from orchestrator.experiment import Experiment
+from orchestrator.runlog import Log
 from orchestrator.store.writer import RunWriter
 
 
 class Record:
     """The record of one attempt, by way of `writer`. `figures` are the last evaluation, `changes` those so far."""
 
-    def __init__(self, writer: RunWriter, experiment: Experiment) -> None:
-        self.writer, self.experiment = writer, experiment
+    def __init__(self, writer: RunWriter, experiment: Experiment, log: Log) -> None:
+        self.writer, self.experiment, self.log = writer, experiment, log
         writer.keep_last = experiment.train.keep_checkpoints
         writer.keep_best = experiment.train.keep_best
         self.figures: dict[str, float] = {}
         self.changes: list[dict[str, Any]] = []
         self._logged = writer.start or -1
+        self._verdict = "healthy"
 
     def resume(self, state: State) -> None:
         """The run goes on from `state`, whose row and changes are in the store."""
@@ -39,6 +41,7 @@ class Record:
             row |= {"images": float(tick.images), "seconds": tick.seconds, "verdict": tick.verdict.kind}
             if turned := tick.changes[len(self.changes) :]:
                 row["change"] = "; ".join(change["why"] for change in turned)
+            self._say(tick, row.get("change", ""))
             self.changes = list(tick.changes)
             self.writer.log(tick.step, row | (tick.evaluation or {}))
         if tick.samples is not None:
@@ -46,6 +49,16 @@ class Record:
         if state is not None:
             self.checkpoint(tick, state)
         self.writer.heartbeat(force=tick.ended is not None, **self.beat(tick))
+
+    def _say(self, tick: Tick, change: str) -> None:
+        """What a reader of the run's log wants to know of a tick."""
+        news = [f"verdict {tick.verdict.kind}"] if tick.verdict.kind != self._verdict else []
+        news += [f"changed course: {change}"] if change else []
+        if tick.evaluation:
+            news.append(", ".join(f"{name} {value:.4g}" for name, value in tick.evaluation.items()))
+        self._verdict = tick.verdict.kind
+        for said in news:
+            self.log.say(f"step {tick.step}: {said}")
 
     def checkpoint(self, tick: Tick, state: State) -> None:
         """Have `state` written as the checkpoint of this tick."""

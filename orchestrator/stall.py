@@ -13,9 +13,9 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, Self
 
 from torch import Tensor
@@ -23,13 +23,16 @@ from torch import Tensor
 from gans.loop import Evaluate
 from gans.sync import Sync
 
+MOST = 64  # ranks whose pace is told
+
 Tell = Callable[[str, str], None]
 """Is told, every period, what the run is stalled by and what rank 0 is doing by itself; empty where it is neither."""
 
 
 @dataclass(frozen=True)
 class Post:
-    """How a rank stands: exchanges begun, whether it waits in one. `number` grows as long as its process runs."""
+    """How a rank stands: exchanges begun, whether it waits in one, how fast it goes (`gans.training.PACE`). `number`
+    grows as long as its process runs."""
 
     rank: int
     host: str
@@ -37,6 +40,7 @@ class Post:
     calls: int
     waiting: bool
     number: int
+    pace: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,10 @@ class GroupBoard:
 
 
 class Watch:
-    """Watches one rank, from `with` to its end. `tell` is given on rank 0 alone; `every` are the steps of a tick."""
+    """Watches one rank, from `with` to its end. `tell` is given on rank 0 alone; `every` are the steps of a tick.
+
+    On rank 0 `ranks` says how fast each rank went at its last tick: of many, those that the others wait for.
+    """
 
     def __init__(self, sync: Sync, tell: Tell | None, every: int, patience: Patience | None = None) -> None:
         self._sync, self._tell, self._every = sync, tell, every
@@ -99,6 +106,8 @@ class Watch:
         self._doing, self._since = "", 0.0
         self._heard: dict[int, tuple[int, float]] = {}
         self._number = 0
+        self._pace: dict[str, float] = {}
+        self.ranks: list[dict[str, Any]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -110,9 +119,10 @@ class Watch:
         self._over.set()
         self._thread.join(self._patience.period)  # longer only where the store of the group is gone
 
-    def ticked(self, step: int) -> None:
-        """The rank has come to `step`."""
+    def ticked(self, step: int, pace: Mapping[str, float] | None = None) -> None:
+        """The rank has come to `step`, at this `pace`."""
         now = time.monotonic()
+        self._pace = dict(pace or {})
         if self._step:
             self._intervals.append(now - self._ticked)
         self._step, self._ticked = step, now
@@ -131,9 +141,8 @@ class Watch:
             with suppress(Exception):  # what is wrong with group or store ends the rank itself
                 self._number += 1
                 sync = self._sync
-                me = Post(
-                    sync.rank, socket.gethostname(), os.getpid(), sync.calls, sync.waiting, self._number
-                )
+                host, pace = socket.gethostname(), self._pace
+                me = Post(sync.rank, host, os.getpid(), sync.calls, sync.waiting, self._number, pace)
                 self._board.post(sync.rank, json.dumps(asdict(me)))
                 if self._tell is not None:
                     self._tell(*self._judged())
@@ -141,6 +150,7 @@ class Watch:
     def _judged(self) -> tuple[str, str]:
         """What `Tell` is told."""
         posts = [Post(**json.loads(text)) for text in self._board.posts()]
+        self.ranks = paces(posts)
         now = time.monotonic()
         for post in posts:
             if self._heard.get(post.rank, (0, 0.0))[0] != post.number:
@@ -158,6 +168,13 @@ class Watch:
             return "", busy
         late = f"no step for {overdue:.0f} s" + (f" (usually {usual:.1f} s)" if usual else "")
         return f"{late}: {blame(posts, silent, self._step + self._every)}", busy
+
+
+def paces(posts: list[Post]) -> list[dict[str, Any]]:
+    """How fast each rank goes, by rank. Of more than MOST those that wait the least for others."""
+    told = sorted((post for post in posts if post.pace), key=lambda post: post.pace.get("sync_wait", 0.0))
+    kept = sorted(told[:MOST], key=lambda post: post.rank)
+    return [{"rank": post.rank, "host": post.host, **post.pace} for post in kept]
 
 
 def blame(posts: list[Post], silent: set[int], step: int) -> str:

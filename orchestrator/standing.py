@@ -14,6 +14,7 @@ import httpx
 from orchestrator.background import Background
 from orchestrator.registry import Registry
 from orchestrator.retrain import rounds, settings
+from orchestrator.scheduled import UNDERSTOOD, flow_runs, next_rounds
 from orchestrator.store.catalogue import Catalogue
 from orchestrator.store.objects import Objects
 
@@ -74,19 +75,8 @@ def _retraining(objects: Objects, name: str, coming: dict[str, str]) -> Document
 
 
 def _scheduled(prefect: str) -> dict[str, str]:
-    """When the next round of each retraining is to begin, as Prefect's server says."""
-    asked = {
-        "flows": {"name": {"any_": ["retrain"]}},
-        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
-        "sort": "EXPECTED_START_TIME_ASC",
-        "limit": 200,
-    }
+    """When the next round of each retraining is to begin; nothing where Prefect's server does not answer."""
     try:
-        answer = httpx.post(f"{prefect}/flow_runs/filter", json=asked, timeout=SECONDS, trust_env=False)
-        found = answer.raise_for_status().json()
-    except (httpx.HTTPError, ValueError):
+        return next_rounds(flow_runs(prefect))
+    except UNDERSTOOD:
         return {}
-    coming: dict[str, str] = {}
-    for run in found:
-        coming.setdefault(run["parameters"].get("name", ""), run["expected_start_time"])
-    return coming

@@ -6,7 +6,6 @@ sweep. It knows nothing of Ray.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
@@ -24,7 +23,8 @@ from gans.sync import Alone, Sync
 from orchestrator.errors import GanctlError, Preempted, Stopped, StoreError, Superseded
 from orchestrator.experiment import Experiment, parse
 from orchestrator.outcome import STATES, Outcome, Turn, left
-from orchestrator.record import Record
+from orchestrator.record import Record, pace_of
+from orchestrator.runlog import Log, trace_of
 from orchestrator.scene import Scene
 from orchestrator.stall import Announced, Watch
 from orchestrator.start import weights
@@ -62,7 +62,7 @@ def work(
     with rank.watched() as watch, threads(num_threads), suppress(StopIteration):
         while True:
             tick = ticks.send(turn)
-            watch.ticked(tick.step)
+            watch.ticked(tick.step, pace_of(tick))
             try:
                 turn = on_tick(tick) if on_tick is not None and rank.sync.rank == 0 else None
             except BaseException as error:
@@ -106,7 +106,8 @@ class Rank:
         self.steered, self.pack, self.notice = steered, pack, notice
         self.scene = scene or Scene(objects)
         self.writer = RunWriter.attach(objects, run_id, Outbox(), sync.world) if sync.rank == 0 else None
-        self.record = Record(self.writer, self.experiment) if self.writer is not None else None
+        self.log = Log(objects, run_id, f"rank{sync.rank}")
+        self.record = Record(self.writer, self.experiment, self.log) if self.writer is not None else None
         self.watch: Watch | None = None
         self.superseded: Superseded | None = None
         self.floor: dict[str, float] = {}
@@ -119,7 +120,9 @@ class Rank:
 
         def tell(stalled: str, doing: str) -> None:
             assert self.writer is not None
-            self.writer.refresh(stalled=stalled, doing=doing)
+            assert self.watch is not None
+            self.writer.ranks = self.watch.ranks
+            self.writer.refresh(stalled=stalled, doing=doing, ranks=self.watch.ranks)
 
         log_every = self.experiment.train.log_every
         self.watch = Watch(self.sync, tell if self.sync.rank == 0 else None, log_every)
@@ -131,18 +134,28 @@ class Rank:
     def ticks(self) -> Generator[Tick, Turn | None, None]:
         """Train, store, and yield every tick once it is stored; `outcome` is there after the last one.
 
-        A `Turn` that is sent to a steered rank holds from the next step on.
+        A `Turn` that is sent to a steered rank holds from the next step on. What is printed in between is in the
+        run's log: of several ranks of one process, each has its own.
         """
+        run, turn = self._run(), None
         try:
-            yield from self._run()
+            with suppress(StopIteration):
+                while True:
+                    with self.log.capturing():
+                        tick = run.send(turn)
+                    turn = yield tick
         except (ConfigError, DataError) as error:
             self.abandon(error)
             raise
-        except (Stopped, Preempted):
+        except (Stopped, Preempted) as error:
+            self.log.say(str(error))
             raise
         except BaseException as error:
             self.interrupted(error)
             raise
+        finally:
+            run.close()
+            self.log.close()
 
     def _run(self) -> Generator[Tick, Turn | None, None]:
         dataset, held_out = self.scene.data(self.experiment)
@@ -165,6 +178,8 @@ class Rank:
         if self.writer is not None:
             evaluator, probe = self.scene.judges(e)
             self.floor, monitor = evaluator.floor, Monitor(probe, e.health)
+            ranks = f"{self.sync.world} ranks" if self.sync.world > 1 else "one rank"
+            self.log.say(f"attempt {self.writer.attempt} of {e.name}, {ranks}, from step {self.writer.start}")
             evaluate = Announced(evaluator, self._doing)
         resume = self._start()
         return train(
@@ -267,21 +282,24 @@ class Rank:
                 "images": tick.images,
             }
             self.writer.seal(state, end)
+            self.log.say(f"{state} at step {tick.step}: {reason or why}")
         return outcome
 
     def abandon(self, error: Exception) -> None:
         """Seal the run as failed, with the reason a person needs."""
+        self.log.say(trace_of(error))
         if self.writer is not None:
             self.writer.seal("failed", {"error": str(error)})
 
     def interrupted(self, error: BaseException) -> None:
         """Leave the run resumable, with what stopped it in its heartbeat."""
+        trace = trace_of(error)
+        self.log.say(trace)
         if self.writer is None:
             return
         said = str(error) if isinstance(error, GanctlError) else repr(error)
-        trace = "".join(traceback.format_exception(error))[-4000:]
         with suppress(StoreError):  # `error` says it already, where the store is what failed
-            self.writer.leave("interrupted", error=said, traceback=trace)
+            self.writer.leave("interrupted", error=said, traceback=trace[-4000:])
 
 
 def _listed(fields: Mapping[str, Any]) -> str:

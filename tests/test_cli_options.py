@@ -13,14 +13,14 @@ COMMANDS = {
     "ganctl": "--version --traceback",
     "ganctl train": (
         "[recipe] [overrides] --on --workers --nodes --gpus-per-worker --cpus-per-worker --on-collapse --data "
-        "--resume --dry-run --store --json"
+        "--resume --tensorboard --mlflow --wandb --dry-run --store --json"
     ),
     "ganctl sweep": "--store --json",
     "ganctl sweep start": (
         "[recipe] [overrides] --trials --hours --device-hours --sampler --objective --stop --pbt --pack --seeds "
-        "--warm-start --on-collapse --on --data --resume --dry-run --store --json"
+        "--warm-start --on-collapse --on --data --resume --tensorboard --mlflow --wandb --dry-run --store --json"
     ),
-    "ganctl sweep resume": "sweep --trials --hours --device-hours --on --store --json",
+    "ganctl sweep resume": "sweep --trials --hours --device-hours --on --tensorboard --mlflow --wandb --store --json",
     "ganctl sweep ls": "--limit --store --json",
     "ganctl sweep show": "sweep --store --json",
     "ganctl sweep stop": "sweep --store --json",
@@ -37,6 +37,7 @@ COMMANDS = {
     "ganctl runs show": "run --store --json",
     "ganctl runs stop": "run --now --store --json",
     "ganctl runs compare": "runs --store --json",
+    "ganctl logs": "run --tail|-n --follow|-f --store --json",
     "ganctl models": "--store --json",
     "ganctl models list": "--store --json",
     "ganctl models show": "name --store --json",

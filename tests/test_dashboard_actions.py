@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from orchestrator.dashboard import journal
 from orchestrator.driving import driver_of
-from orchestrator.experiment import parse
-from orchestrator.judging.compare import Contestant, judge
-from orchestrator.judging.document import write
-from orchestrator.judging.options import Evaluation
 from orchestrator.registry import Candidate, Registry
-from orchestrator.retrain.rounds import begin
-from orchestrator.retrain.source import DataVersion
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
 from tests.support.browsing import Site, Visit, chromium, serving, until, visiting
-from tests.support.dashboard import ill_run, recorded
+from tests.support.dashboard import decide, ill_run, recorded
 from tests.support.models import bare_run, trained_run
 from tests.support.sweeps import make_sweep
 
 pytestmark = pytest.mark.slow
 __all__ = ["chromium"]
 
-PICTURES = os.environ.get("GANCTL_PICTURES", "")  # a folder: where screenshots are written for the documents
 EVIL = "<img src=x onerror=alert(1)>"
 
 
@@ -49,28 +38,6 @@ def site(objects: Objects) -> Iterator[Site]:
 def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
     with visiting(chromium, site) as visit:
         yield visit
-
-
-def keep(page: Page, name: str) -> None:
-    """The page as a picture of the documentation, light and dark."""
-    if not PICTURES:
-        return
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        page.wait_for_timeout(300)
-        image = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(128)
-        image.save(Path(PICTURES) / f"{name}-{scheme}.png", optimize=True)
-    page.emulate_media(color_scheme="light")
-
-
-def decide(objects: Objects, name: str, champion: str, challenger: str) -> None:
-    """A real decision between two runs, as round 1 of the model's retraining."""
-    experiment = parse(Run(objects, challenger).document()["experiment"])
-    small = Evaluation(samples=64, draws=1, resamples=100)
-    judgement = judge(objects, experiment, Contestant(challenger), Contestant(champion), small)
-    begun = begin(objects, name, "hand", DataVersion.of(np.arange(3)), 1, force=True)
-    write(objects, begun.folder, 1, judgement)
-    begun.end("promoted", reason=judgement.decision.reason)
 
 
 def agree(page: Page, button: str, **fields: str) -> None:
@@ -99,7 +66,6 @@ def test_a_model_is_rolled_back_and_promoted(visit: Visit, objects: Objects) -> 
         until(lambda at=at: shown.nth(at).evaluate("image => image.naturalWidth") > 0, "picture")  # type: ignore[misc]
     expect(page.locator("#decisions")).to_contain_text("challenger")
     page.evaluate("scrollTo(0, 0)")
-    keep(page, "model")
     page.get_by_role("button", name="Roll back").click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     assert registry.newest("faces") == 2
@@ -134,7 +100,6 @@ def test_an_alarm_is_acknowledged(visit: Visit, objects: Objects) -> None:
     page = visit.open("/alarms")
     row = page.get_by_role("row", name=run)
     expect(row).to_contain_text("probe_reach 0.05 against 0.2")
-    keep(page, "alarms")
     row.get_by_role("button", name="Acknowledge").click()
     agree(page, "Acknowledge", note="known")
     expect(row).to_have_count(0)
@@ -151,7 +116,6 @@ def test_a_sweep_is_brushed_and_the_address_keeps_it(visit: Visit, objects: Obje
     expect(page.locator("#shown")).to_have_text("14 of 14 trials")
     expect(page.locator("#importance")).to_contain_text("gan.lr_ratio")
     expect(page.locator("#front figure img").first).to_be_visible()
-    keep(page, "sweep")
     box = page.locator("#parallel").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 60, box["y"] + 40)
@@ -170,12 +134,11 @@ def test_a_sweep_is_brushed_and_the_address_keeps_it(visit: Visit, objects: Obje
     )
 
 
-def test_a_run_is_launched_stopped_and_its_process_is_gone(visit: Visit, objects: Objects) -> None:
+def test_a_run_is_launched_stopped_resumed_and_its_process_is_gone(visit: Visit, objects: Objects) -> None:
     page = visit.open("/launch?recipe=vanilla.ring&train.steps=200000&on=inline")
     expect(page.locator("#command")).to_contain_text(
         "ganctl train vanilla.ring train.steps=200000", timeout=60_000
     )
-    keep(page, "launch")
     page.get_by_role("button", name="Launch", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Launch").click()
     page.wait_for_url("**/runs/*", timeout=120_000)
@@ -188,7 +151,18 @@ def test_a_run_is_launched_stopped_and_its_process_is_gone(visit: Visit, objects
     agree(page, "Stop")
     assert run.state() == "stopped"
     assert driver_of(objects, run.id) is None
-    expect(page.locator("#resume")).to_be_visible()
+    page.locator("#resume").click()
+    agree(page, "Resume")
+    until(lambda: run.state() == "running", "running run", 60)
+    page.locator("#stop").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop", exact=True).dblclick()
+    expect(page.get_by_role("dialog")).to_have_count(0, timeout=60_000)
+    assert run.state() == "stopped"
+    assert driver_of(objects, run.id) is None
+    done = [row for row in journal.newest(objects) if row["arguments"].get("id") == run.id]
+    assert [row["what"] for row in done[::-1]] == ["stop", "resume", "stop"]
+    assert {row["status"] for row in done} == {200}
+    assert {row["who"]["role"] for row in done} == {"operator"}
 
 
 def test_pictures_are_judged_by_keys(visit: Visit, objects: Objects) -> None:
@@ -199,8 +173,6 @@ def test_pictures_are_judged_by_keys(visit: Visit, objects: Objects) -> None:
     for at in range(40):
         expect(page.locator("#at")).to_have_text(f"{at + 1} of 40")
         page.locator("#picture").evaluate("picture => picture.decode()")
-        if at == 3:
-            keep(page, "rate")
         until(lambda at=at: answered(page, at), "next picture")  # type: ignore[misc]
     expect(page.locator("#results")).to_contain_text("50 %")
 
@@ -221,7 +193,6 @@ def test_devices_are_coloured_by_run_and_sweep(chromium: Browser, objects: Objec
             expect(page.locator(".device")).to_have_count(3)
             expect(page.locator(".device").nth(2)).to_have_text("GPU 2: free")
             expect(page.locator("#waiting")).to_contain_text("2 CPU + 2 CPU")
-            keep(page, "cluster")
 
 
 def test_a_viewer_has_no_buttons(chromium: Browser, objects: Objects) -> None:

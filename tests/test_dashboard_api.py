@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import json
 import math
 import os
@@ -21,20 +22,22 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
-from orchestrator.dashboard import library
+from orchestrator.dashboard import error_rates, library, rating
 from orchestrator.dashboard.adapters import Prefect, Ray
 from orchestrator.dashboard.feed import WAITING, Hub
-from orchestrator.dashboard.library import LOOKUPS, Library
+from orchestrator.dashboard.library import Library
 from orchestrator.dashboard.settings import Settings
+from orchestrator.errors import StoreError
 from orchestrator.launch import submit
 from orchestrator.recipes import load
 from orchestrator.store.catalogue import Catalogue
 from orchestrator.store.ids import new_id
-from orchestrator.store.layout import run_key
+from orchestrator.store.layout import deck_key, run_key
 from orchestrator.store.local import LocalObjects
-from orchestrator.store.objects import Objects, open_objects
+from orchestrator.store.objects import Keys, Objects, open_objects
 from orchestrator.store.reader import Run
 from orchestrator.store.writer import RunWriter
 from tests.support.browsing import TOKEN, Site, serving
@@ -129,7 +132,9 @@ def test_a_run_tells_everything_of_it(made: Made, client: httpx.Client) -> None:
     assert told["samples"] == [10, 20, 30, 40]
     assert told["checkpoints"] == [20, 40]
     assert [attempt["attempt"] for attempt in told["attempts"]] == [1]
-    assert client.get(f"/api/runs/{made.ring}/logs").json() == {"lines": []}
+    logs = client.get(f"/api/runs/{made.ring}/logs").json()["lines"]
+    assert logs[0].startswith("rank0 on ")
+    assert " at step 40: " in logs[-1]
 
 
 @pytest.mark.parametrize("width", [16, 17, 4000, 1, 10**9])
@@ -419,16 +424,37 @@ def test_a_store_that_hangs_hangs_nobody(own: Own, monkeypatch: pytest.MonkeyPat
         assert client.get(f"/api/runs/{run_id}").status_code == 200
 
 
-def test_many_runs_are_looked_up_a_few_at_a_time_and_read_once(own: Own) -> None:
-    for i in range(LOOKUPS // 2):
+class Counting(LocalObjects):
+    """A store that counts what is asked of it."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.asked: list[str] = []
+
+    def get(self, key: str) -> bytes:
+        self.asked.append(key)
+        return super().get(key)
+
+    def list(self, prefix: str) -> Keys:
+        self.asked.append(prefix)
+        return super().list(prefix)
+
+
+def test_what_is_asked_of_the_store_does_not_grow_with_its_runs(own: Own) -> None:
+    for i in range(30):
         finished(own.objects, 1, seed=i)
     Catalogue(own.objects).compact()
     newest = begun(own.objects)
-    shelf = Library(own.objects)
+    counting = Counting(own.folder)
+    shelf = Library(counting)
     shelf.look()
-    assert len(shelf.changed()) == LOOKUPS // 2 + 1
-    assert shelf.rows()[0]["id"] == newest.run_id
-    assert {row["seed"] for row in shelf.rows()} == {*range(LOOKUPS // 2), 1}
+    assert len(counting.asked) < 12
+    counting.asked.clear()
+    shelf.look()
+    assert len(counting.asked) < 8
+    assert len(shelf.changed()) == 31
+    assert [row["id"] for row in shelf.going()] == [shelf.rows()[0]["id"]] == [newest.run_id]
+    assert {row["seed"] for row in shelf.rows()} == {*range(30), 1}
     etag = shelf.table()[0]
     shelf.look()
     assert shelf.changed() == []
@@ -437,6 +463,65 @@ def test_many_runs_are_looked_up_a_few_at_a_time_and_read_once(own: Own) -> None
     shelf.look()
     assert [row["id"] for row in shelf.changed()] == [newest.run_id]
     assert shelf.table()[0] != etag
+
+
+class Failing(LocalObjects):
+    """A store that does not list `broken`."""
+
+    broken = ""
+
+    def list(self, prefix: str) -> Keys:
+        if prefix == self.broken:
+            raise StoreError("the store is out of order")
+        return super().list(prefix)
+
+
+def test_runs_that_were_compacted_while_the_store_failed_are_not_missed(own: Own) -> None:
+    failing = Failing(own.folder)
+    shelf = Library(failing)
+    begun(own.objects)
+    shelf.look()
+    ended = finished(own.objects, 1)
+    Catalogue(own.objects).compact()
+    failing.broken = "rate"
+    shelf._rates._due = 0.0
+    shelf.look()
+    assert (shelf.down, shelf.row(ended)) == ("the store is out of order", None)
+    failing.broken = ""
+    shelf.look()
+    assert shelf.down == ""
+    assert shelf.row(ended) is not None
+
+
+def judged(objects: Objects, run_id: str, said: list[bool]) -> None:
+    """Somebody said of four pictures, two of them real, which are."""
+    data, deck = io.BytesIO(), new_id()
+    images = np.zeros((4, 8, 8, 1), np.uint8)
+    np.savez_compressed(data, images=images, real=np.array([True, True, False, False]), step=4)
+    objects.create(deck_key(run_id, deck), data.getvalue())
+    told = [{"item": i, "real": real, "seconds": 1.0} for i, real in enumerate(said)]
+    rating.judge(objects, run_id, rating.Session.model_validate({"deck": deck, "judgements": told}), "me")
+
+
+def test_the_rate_at_which_people_err_is_a_column_of_the_runs(
+    own: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(error_rates, "REST", 0.0)
+    ended, going = finished(own.objects, 1), begun(own.objects)
+    judged(own.objects, ended, [True, True, True, False])
+    shelf = Library(own.objects)
+    shelf.look()
+    rate, low, high = (shelf.rows()[1][name] for name in error_rates.RATES)
+    assert (rate, low, high) == (0.25, *rating.wilson(1, 4))
+    assert {shelf.rows()[0][name] for name in error_rates.RATES} == {None}
+    shelf.changed()
+    judged(own.objects, going.run_id, [False, False, True, True])
+    judged(own.objects, ended, [True, False, False, False])
+    Catalogue(own.objects).compact()
+    shelf.look()
+    assert {row["id"]: row["error_rate"] for row in shelf.changed()} == {going.run_id: 1.0, ended: 0.25}
+    assert shelf.row(ended) is not None
+    assert shelf.row(ended)["error_high"] == rating.wilson(2, 8)[1]  # type: ignore[index]
 
 
 def test_a_page_that_does_not_keep_up_is_dropped_and_the_others_are_not() -> None:

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from orchestrator.dashboard import alarms, sweep_tables
-from orchestrator.registry import Candidate, Registry
+from orchestrator.registry import Registry
 from orchestrator.store.ids import new_id
 from orchestrator.store.layout import retrain_folder
-from orchestrator.store.objects import Objects, open_objects
+from orchestrator.store.objects import Objects
 from orchestrator.sweep.ranking import front_of
-from tests.support.dashboard import SWEEP, Client, ill_run, recorded
+from tests.support.dashboard import SWEEP, Client, client, ill_run, objects, promoted, recorded
 from tests.support.models import bare_run
 from tests.support.sweeps import Made, make_sweep
 
-
-@pytest.fixture
-def objects(tmp_path: Path) -> Objects:
-    return open_objects(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def client(objects: Objects) -> Client:
-    return Client(objects)
-
-
-@pytest.fixture
-def promoted(objects: Objects) -> list[str]:
-    """Two runs that were promoted to the model `faces`, one after the other."""
-    runs = [bare_run(objects) for _ in range(2)]
-    for after, run in enumerate(runs):
-        Registry(objects).promote("faces", Candidate(run), after, f"the {after + 1}.")
-    return runs
+__all__ = ["client", "objects", "promoted"]
 
 
 def test_models_are_listed_with_their_champions(client: Client, promoted: list[str]) -> None:
@@ -212,7 +193,7 @@ def test_sweeps_are_listed_and_one_that_ended_cannot_be_stopped(swept: Made) -> 
     assert row["state"] == "finished"
     assert row["trials"] == 14
     assert client.get("/api/sweeps/20261122-014500-k3v9qa").status_code == 404
-    assert client.post(f"/api/sweeps/{swept.id}/stop").status_code == 400
+    assert client.post(f"/api/sweeps/{swept.id}/stop").status_code == 409
 
 
 # The cluster

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
@@ -19,6 +21,7 @@ from playwright.sync_api import Browser, Page, expect
 from orchestrator.launch import submit
 from orchestrator.recipes import load
 from orchestrator.store.ids import new_id
+from orchestrator.store.layout import judgements_key
 from orchestrator.store.objects import open_objects
 from orchestrator.store.reader import Run
 from orchestrator.store.writer import RunWriter
@@ -281,6 +284,40 @@ def test_a_running_runs_page_goes_on_and_leaves_the_chosen_step_alone(
         expect(page.locator("#state")).to_have_text("collapsed", timeout=10_000)
 
 
+def test_a_runs_page_tells_the_throughput_of_each_rank(chromium: Browser, tmp_path: Path) -> None:
+    objects = open_objects(str(tmp_path))
+    writer = RunWriter.create(objects, new_id(), {"name": "wide", "family": "vanilla"})
+    writer.log(10, {"loss_d": 1.0, "images_per_second": 100.0, "sync_wait": 0.5})
+    waits = (0.5, 0.013)  # the second one is who the others wait for
+    writer.ranks = [
+        {"rank": i, "host": f"node-{i}", "images_per_second": 100.0, "sync_wait": w}
+        for i, w in enumerate(waits)
+    ]
+    writer.seal("completed", {})
+    with serving(objects) as site, visiting(chromium, site) as visit:
+        ranks = visit.open(f"/runs/{writer.run_id}").get_by_role("table", name="By rank")
+        expect(ranks.get_by_role("columnheader")).to_have_text(
+            ["rank", "host", "images a second", "waits for other ranks, share"]
+        )
+        expect(ranks.get_by_role("row").nth(2)).to_have_text("1node-11000.013")
+
+
+def test_the_rate_at_which_people_err_is_shown_sorted_and_filtered(chromium: Browser, tmp_path: Path) -> None:
+    objects = open_objects(str(tmp_path))
+    for name, wrong in (("plain", 2), ("fooling", 9), ("unrated", None)):
+        writer = RunWriter.create(objects, new_id(), {"name": name, "family": "vanilla"})
+        writer.seal("completed", {})
+        if wrong is not None:
+            table = pa.table({"real": [True] * 20, "said_real": [False] * wrong + [True] * (20 - wrong)})
+            pq.write_table(table, sink := io.BytesIO())
+            objects.create(judgements_key(writer.run_id, new_id()), sink.getvalue())
+    with serving(objects) as site, visiting(chromium, site) as visit:
+        page = visit.open("/runs?columns=name,error_rate&sort=-error_rate")
+        expect(rows(page)).to_contain_text(["fooling45 % (26 to 66)", "plain10 % (3 to 30)", "unrated–"])
+        page.locator("#filter").fill("error_rate>0.4")
+        expect(rows(page)).to_contain_text(["fooling"])
+
+
 def test_a_store_that_is_gone_is_said_to_be_and_comes_back(chromium: Browser, tmp_path: Path) -> None:
     folder = tmp_path / "store"
     RunWriter.create(open_objects(str(folder)), new_id(), {"name": "kept", "family": "vanilla"}).seal(
@@ -297,7 +334,7 @@ def test_a_store_that_is_gone_is_said_to_be_and_comes_back(chromium: Browser, tm
 
 
 def test_many_rows_are_few_elements(chromium: Browser, tmp_path: Path) -> None:
-    from tests.benchmarks.dashboard import make_store
+    from tests.benchmarks.dashboard_store import make_store
 
     ids = make_store(open_objects(str(tmp_path)), 1000)
     with serving(open_objects(str(tmp_path))) as site, visiting(chromium, site) as visit:

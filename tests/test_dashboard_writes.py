@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,34 +16,18 @@ from PIL import Image
 from orchestrator.dashboard import journal, launching, rating
 from orchestrator.dashboard.settings import Settings
 from orchestrator.errors import AlreadyExists, ConfigError, NotFound, RunFailed
-from orchestrator.registry import Candidate, Registry
+from orchestrator.recipes import load
+from orchestrator.registry import Registry
 from orchestrator.store.documents import decode
 from orchestrator.store.ids import new_id
 from orchestrator.store.layout import deck_key
-from orchestrator.store.objects import Objects, open_objects
+from orchestrator.store.objects import Objects
 from orchestrator.store.reader import Run
 from orchestrator.store.writer import RunWriter
-from tests.support.dashboard import ORIGIN, TOKEN, Client, ill_run
+from tests.support.dashboard import ORIGIN, TOKEN, Client, client, ill_run, objects, promoted
 from tests.support.models import bare_run
 
-
-@pytest.fixture
-def objects(tmp_path: Path) -> Objects:
-    return open_objects(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def client(objects: Objects) -> Client:
-    return Client(objects)
-
-
-@pytest.fixture
-def promoted(objects: Objects) -> list[str]:
-    """Two runs that were promoted to the model `faces`, one after the other."""
-    runs = [bare_run(objects) for _ in range(2)]
-    for after, run in enumerate(runs):
-        Registry(objects).promote("faces", Candidate(run), after, f"the {after + 1}.")
-    return runs
+__all__ = ["client", "objects", "promoted"]
 
 
 # What all actions have in common
@@ -56,7 +41,7 @@ def test_the_same_key_does_it_once_also_on_another_server(
     assert first.json() == again.json()
     assert Registry(objects).newest("faces") == 3
     other = client.post("/api/models/faces/rollback", {"after": 3}, key="pressed-twice")
-    assert other.status_code == 400
+    assert other.status_code == 409
     assert "another action" in other.json()["error"]
 
 
@@ -153,7 +138,14 @@ def test_a_viewer_and_a_page_without_csrf_change_nothing(objects: Objects, path:
 def test_a_body_of_another_shape_is_refused(client: Client, path: str) -> None:
     assert client.post(path, {"unknown": 1}).status_code == 400
     assert client.post(path, [1]).status_code == 400
-    for body in (b"\xff{", b"[" * 60_000, b'{"reason": "\\ud800", "after": 1}'):
+    for body in (
+        b"\xff{",
+        b"[" * 60_000,
+        b'{"reason": "\\ud800", "after": 1}',
+        b'{"after": 1e400}',
+        b"1",
+        b"{",
+    ):
         assert client.ask("POST", path, content=body).status_code == 400
     assert not client.app.state.objects.list("audit")
 
@@ -210,6 +202,18 @@ def test_the_form_has_every_plain_field_and_an_estimate_from_earlier_runs(
 )
 def test_only_recipes_and_fields_can_be_launched(client: Client, body: Any) -> None:
     assert client.post("/api/launch", body).status_code == 400
+
+
+def test_a_file_of_the_server_is_no_recipe(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("own.json", "own.yaml"):
+        (tmp_path / name).write_text(json.dumps(load("vanilla.ring").document()))
+        answer = client.post("/api/launch", {"recipe": name, "overrides": {"train.steps": "1"}})
+        assert answer.status_code == 404
+        assert f"no recipe '{name}'" in answer.json()["error"]
+        assert client.get(f"/api/launch/schema?recipe={name}").status_code == 404
 
 
 def test_the_command_is_the_one_that_a_person_would_type() -> None:

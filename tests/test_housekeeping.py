@@ -23,6 +23,13 @@ from orchestrator.store import checkpoints, summaries
 from orchestrator.store.catalogue import Catalogue
 from orchestrator.store.documents import encode
 from orchestrator.store.ids import new_id
+from orchestrator.store.layout import (
+    acknowledgement_key,
+    audit_key,
+    deck_key,
+    idempotency_key,
+    judgements_key,
+)
 from orchestrator.store.local import LocalObjects
 from orchestrator.store.metrics import same
 from orchestrator.store.objects import Objects, open_objects
@@ -330,6 +337,28 @@ def test_curves_of_runs_compacted_by_an_older_version_are_read_from_segments(
 
 def _without_columns(flatten: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda summary: {k: v for k, v in flatten(summary).items() if k not in ("columns", "merged")}
+
+
+def test_what_people_said_of_a_run_stays_as_long_as_the_run_does(file_store: str) -> None:
+    objects = open_objects(file_store)
+    kept, compacted, gone = new_id(), sealed_run(objects), new_id()
+    Catalogue(objects).compact()
+    for key in objects.list(f"runs/{compacted}"):
+        objects.delete(key)
+    announce(objects, kept, {"name": "kept"})
+    said = {
+        i: {acknowledgement_key(i, "mode-collapse"), judgements_key(i, new_id()), deck_key(i, new_id())}
+        for i in (kept, compacted, gone)
+    }
+    audited = {audit_key(gone, "asked"), audit_key(gone, "outcome"), idempotency_key("0" * 64)}
+    for key in set().union(*said.values(), audited):
+        objects.put(key, b"{}")
+    now = time.time() + 2 * 86_400
+    assert run(objects, Policy(), delete=True, now=now - 86_400 * 1.5).total.objects == 0
+    report = run(objects, Policy(), delete=True, now=now)
+    there = set(objects.list("alarms") + objects.list("rate") + objects.list("audit"))
+    assert there == said[kept] | said[compacted] | audited
+    assert report.problems == []
 
 
 def test_every_mistake_in_a_policy_is_told_at_once() -> None:

@@ -148,7 +148,7 @@ def test_a_run_whose_node_is_drained_goes_on_elsewhere_by_itself(
             drain(cluster)
             until(lambda: (run.live() or {}).get("attempt", 0) == 2 or run.sealed(), 120)
         finally:
-            training.join(240)
+            training.join(400)
     assert ended
     assert ended[0].step == 30000
     table = run.metrics()

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ from typing import Any
 import pytest
 
 from gans.sync import Alone, Group
-from orchestrator.stall import Announced, Patience, Post, Watch, blame
+from orchestrator.launch import announce_run
+from orchestrator.recipes import load
+from orchestrator.stall import MOST, Announced, Patience, Post, Watch, blame, paces
+from orchestrator.store.objects import open_objects
+from orchestrator.store.reader import Run
 
 QUICK = Patience(period=0.1, least=0.6, times=5.0)
 
@@ -91,6 +96,11 @@ def test_what_rank_0_does_by_itself_is_no_stall() -> None:
     assert "evaluating for 1 s" in {told[1] for told in said}
 
 
+def test_of_many_ranks_those_are_told_that_the_others_wait_for() -> None:
+    posts = [replace(posted(i, 5, False), pace={"sync_wait": 0.9 - i / 1000}) for i in range(200)]
+    assert [row["rank"] for row in paces([posted(200, 5, False), *posts])] == [*range(200 - MOST, 200)]
+
+
 def rank(number: int, address: str, told: Any) -> None:
     """Add numbers with the other rank, ten times a tick, until killed."""
     import torch
@@ -107,9 +117,11 @@ def rank(number: int, address: str, told: Any) -> None:
                 group.total(torch.ones(1))
                 time.sleep(0.002)
             step += 10
-            watch.ticked(step)
+            watch.ticked(step, {"sync_wait": 0.1 + number})
             if step == 50:
                 told.put(("", "moving"))
+            if [row["sync_wait"] for row in watch.ranks] == [0.1, 1.1]:
+                told.put(("", "both go on"))
 
 
 @pytest.mark.parametrize("culprit", [0, 1])
@@ -123,6 +135,7 @@ def test_of_two_ranks_the_frozen_one_is_named(culprit: int, tmp_path: Path) -> N
             process.start()
         for queue in queues:
             _first(queue, lambda said: said[1] == "moving")
+        _first(told, lambda said: said[1] == "both go on")
         pid = ranks[1].pid
         assert pid is not None
         if culprit == 1:
@@ -154,3 +167,45 @@ def _first(told: Any, wanted: Any, seconds: float = 60) -> str:
         if wanted(said := told.get(timeout=seconds)):
             return str(said[0])
     raise AssertionError("nobody said so")
+
+
+def trained(number: int, address: str, store: str, run_id: str) -> None:
+    """One of two ranks that train run `run_id`."""
+    import torch.distributed as dist
+
+    from orchestrator.worker import work
+
+    dist.init_process_group("gloo", init_method=f"file://{address}", rank=number, world_size=2)
+    work(store, run_id, Group())
+
+
+@pytest.mark.slow
+def test_a_run_of_two_ranks_says_how_fast_each_goes(tmp_path: Path) -> None:
+    objects = open_objects(str(tmp_path / "store"))
+    fields = {
+        "train.seconds": 8,
+        "train.log_every": 5,
+        "train.evaluate_every": 0,
+        "train.on_collapse": "ignore",
+    }
+    run_id = announce_run(objects, load("vanilla.ring").override(fields | {"data.num": 500, "gan.width": 16}))
+    context = mp.get_context("spawn")
+    given = [(n, str(tmp_path / "rendezvous"), objects.url, run_id) for n in (0, 1)]
+    ranks = [context.Process(target=trained, args=args) for args in given]
+    beats: list[Any] = []
+    try:
+        for process in ranks:
+            process.start()
+        while any(process.is_alive() for process in ranks):
+            beats += [beat["ranks"] for beat in [Run(objects, run_id).live()] if beat and beat.get("ranks")]
+            time.sleep(0.2)
+    finally:
+        for process in ranks:
+            process.kill()
+            process.join()
+    sealed = Run(objects, run_id).sealed()
+    assert sealed is not None
+    for told in (beats[-1], sealed["ranks"]):
+        assert [row["rank"] for row in told] == [0, 1]
+        assert all({"host", "images_per_second", "data_wait", "sync_wait"} <= row.keys() for row in told)
+    assert sealed["ranks"][0] != sealed["ranks"][1] | {"rank": 0}

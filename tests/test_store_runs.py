@@ -59,6 +59,34 @@ def test_what_is_not_an_id_never_becomes_a_path(text: str, file_store: str) -> N
         RunWriter.attach(objects, text)
 
 
+# --- what a table of runs shows
+
+
+def test_a_run_tells_its_seed_its_newest_picture_and_since_when_its_verdict_holds(objects: Objects) -> None:
+    writer = begin(objects, seed=7)
+    for step, verdict in ((10, "healthy"), (20, "oscillation"), (30, "oscillation"), (40, "mode collapse")):
+        writer.log(step, {"verdict": verdict})
+        writer.log(step, {"fid": 1.0})
+        writer.sample(step, b"png")
+        if step == 30:
+            writer.checkpoint(step, {"state": b"s"})
+    writer.heartbeat(force=True)
+    (row,) = Catalogue(objects).runs()
+    assert (row["seed"], row["sample"], row["since"]) == (7, 40, 40)
+    again = RunWriter.attach(objects, writer.run_id)
+    again.log(40, {"verdict": "oscillation"})  # the spell from 40 on is lived again
+    again.log(50, {"verdict": "mode collapse"})
+    again.checkpoint(60, {"state": b"s"})
+    again.heartbeat(force=True)
+    last = RunWriter.attach(objects, writer.run_id)
+    last.log(70, {"verdict": "mode collapse"})
+    last.seal("collapsed", {"verdict": "mode collapse"})
+    before = Catalogue(objects).runs()
+    assert (before[0]["seed"], before[0]["sample"], before[0]["since"]) == (7, 40, 50)
+    Catalogue(objects).compact()
+    assert Catalogue(objects).runs() == before
+
+
 # --- metrics
 
 

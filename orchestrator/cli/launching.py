@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from orchestrator.cli import tracking
 from orchestrator.cli.output import STORE, JsonOption, StoreOption, command, say, show_json
 
 Words = Annotated[
@@ -46,6 +47,9 @@ def train(
     ] = None,
     data: Data = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run from its last checkpoint.")] = None,
+    tensorboard: tracking.TensorBoard = "",
+    mlflow: tracking.MLflow = "",
+    wandb: tracking.WandB = "",
     dry_run: DryRun = False,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
@@ -60,9 +64,8 @@ def train(
 
     if (recipe is None) == (resume is None):
         raise ConfigError("name a recipe to start a run, or --resume RUN to go on with one (not both)")
-    run_id = None
+    run_id, objects = None, open_objects(store)
     if resume is not None:
-        objects = open_objects(store)
         run_id = resolve_run(objects, resume)
         experiment = stored_experiment(objects, run_id)
     else:
@@ -79,10 +82,12 @@ def train(
         show_json(experiment.document())
         return
     on = on or ("local" if experiment.scale.most > 1 else "inline")
+    tools = tracking.opened(experiment.name, tensorboard, mlflow, wandb)
     with drawing(quiet=as_json):
         job = submit(experiment, store, on, run_id=run_id)
         say(f"run {job.run_id} · {experiment.name} · {on}", quiet=as_json)
-        outcome = job.wait(of_run(experiment.name))
+        with tracking.shown(objects, lambda: [job.run_id], tools, tensorboard):
+            outcome = job.wait(of_run(experiment.name))
         tell(Event(experiment.name, 1.0, outcome.state, end=True))
     if as_json:
         show_json(vars(outcome))
@@ -163,7 +168,7 @@ def choose(recipe: str, words: list[str], data: str | None, extra: dict[str, Any
 
     experiment = load(recipe)
     if data is not None:
-        kind = "parquet" if data.endswith(".parquet") else "images"
+        kind = "parquet" if data.endswith(".parquet") else experiment.gan.folder
         experiment = experiment.override(
             {"data.kind": kind, "data.path": data, "name": f"{experiment.name}+data"}
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from orchestrator.cli import output
+from orchestrator.cli import output, tracking
 from orchestrator.cli.defaults import StartGroup
 from orchestrator.cli.lookup import place, resolve_sweep
 from orchestrator.cli.output import STORE, Column, JsonOption, StoreOption, command
@@ -93,6 +93,9 @@ def start(
     resume: Annotated[
         str | None, typer.Option(metavar="SWEEP", help="Go on with this sweep; as `sweep resume`.")
     ] = None,
+    tensorboard: tracking.TensorBoard = "",
+    mlflow: tracking.MLflow = "",
+    wandb: tracking.WandB = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved experiment and plan, and stop.")
     ] = False,
@@ -130,7 +133,7 @@ def start(
     if dry_run:
         output.show_json(experiment.document() | {"plan": plan.model_dump(mode="json")})
     else:
-        _sweep(experiment, plan, sweep_id, on, store, as_json)
+        _sweep(experiment, plan, sweep_id, on, store, as_json, (tensorboard, mlflow, wandb))
 
 
 @commands.command("resume")
@@ -141,6 +144,9 @@ def resume_sweep(
     hours: Hours = None,
     device_hours: DeviceHours = None,
     on: On = "local",
+    tensorboard: tracking.TensorBoard = "",
+    mlflow: tracking.MLflow = "",
+    wandb: tracking.WandB = "",
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -149,7 +155,7 @@ def resume_sweep(
 
     given = {"trials": trials, "hours": hours, "device_hours": device_hours}
     sweep_id, experiment, plan = _again(open_objects(store), sweep, given)
-    _sweep(experiment, plan, sweep_id, on, store, as_json)
+    _sweep(experiment, plan, sweep_id, on, store, as_json, (tensorboard, mlflow, wandb))
 
 
 def _again(objects: Any, text: str, given: dict[str, Any]) -> tuple[str, Any, Any]:
@@ -164,14 +170,30 @@ def _again(objects: Any, text: str, given: dict[str, Any]) -> tuple[str, Any, An
     return sweep_id, parse(begun["experiment"]), parse_plan(begun["plan"] | said)
 
 
-def _sweep(experiment: Any, plan: Any, sweep_id: str | None, on: str, store: str, as_json: bool) -> None:
-    """Run a sweep to its end and show it."""
+def _sweep(
+    experiment: Any,
+    plan: Any,
+    sweep_id: str | None,
+    on: str,
+    store: str,
+    as_json: bool,
+    shown_in: tuple[str, str, str],
+) -> None:
+    """Run a sweep to its end and show it; `shown_in`: folder, address and project of the tools of `tracking`."""
     from orchestrator.cli.drawing import drawing
     from orchestrator.cli.tables import show_sweep
     from orchestrator.progress import Event, tell
+    from orchestrator.store.ids import new_id
+    from orchestrator.store.objects import open_objects
     from orchestrator.sweep.driver import run_sweep
+    from orchestrator.sweep.folder import run_ids
 
-    with drawing(quiet=as_json):
+    sweep_id, objects = sweep_id or new_id(), open_objects(store)
+    tools = tracking.opened(experiment.name, *shown_in)
+    with (
+        drawing(quiet=as_json),
+        tracking.shown(objects, lambda: run_ids(objects, sweep_id), tools, shown_in[0]),
+    ):
         result = run_sweep(
             experiment, store, plan, on=on, sweep_id=sweep_id, progress=lambda beat: tell(Event(**beat))
         )

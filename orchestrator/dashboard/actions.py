@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from orchestrator.dashboard import alarms, journal, rating
 from orchestrator.dashboard.api_models import promotion_of
+from orchestrator.dashboard.asked import Asked, Count, Ordinal
 from orchestrator.dashboard.launching import Launch, launch, resume
 from orchestrator.dashboard.replies import error, explained, in_thread, reply
 from orchestrator.driving import driver_of
@@ -35,12 +36,6 @@ Document = dict[str, Any]
 Reason = Field("", max_length=500)
 
 
-class Asked(BaseModel):
-    """The body of an action."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
 class Stop(Asked):
     now: bool = False  # without a checkpoint
 
@@ -53,16 +48,16 @@ class Promote(Asked):
     """`after`: the number of the champion that the person saw, 0 for none."""
 
     run: str = Field(pattern=rf"^{ID_PATTERN.pattern}$")
-    step: int | None = Field(None, ge=0)
-    after: int = Field(ge=0)
+    step: Count | None = None
+    after: Count
     reason: str = Reason
 
 
 class Rollback(Asked):
     """`after`: as in Promote, so that nobody rolls back what he has not seen."""
 
-    to: int | None = Field(None, ge=1)
-    after: int = Field(ge=1)
+    to: Ordinal | None = None
+    after: Ordinal
     reason: str = Reason
 
 
@@ -95,7 +90,7 @@ def stop_sweep(context: Context, asked: Nothing) -> Document:
     """Have a sweep end: nothing new begins, what trains ends at its next tick. It is over when its state says so."""
     found = open_sweep(context.objects, context.path["id"])
     if found.state != "running":
-        raise ConfigError(f"sweep {found.id} is {found.state}: there is nothing to stop")
+        raise AlreadyExists(f"sweep {found.id} is {found.state}: there is nothing to stop")
     wish = {"time": time.time(), "by": context.by}
     context.objects.put(sweep_key(found.id, "stop.json"), documents.encode(wish))
     return {"sweep": found.id, "state": found.state}
@@ -151,6 +146,8 @@ def action(name: str, kind: type[BaseModel], do: Do) -> Callable[[Request], Any]
             asked = kind.model_validate_json(await request.body() or b"{}")
         except ValidationError as wrong:
             return error(400, _mistakes(wrong))
+        if stale := request.app.state.library.stale:
+            return error(503, stale)
         return await run_in_threadpool(_perform, request, name, asked, do)
 
     endpoint.__doc__ = do.__doc__

@@ -17,17 +17,15 @@ from typing import Any
 import httpx
 
 from orchestrator.dashboard.settings import Settings
+from orchestrator.masking import masked
+from orchestrator.scheduled import flow_runs
 
 Document = dict[str, Any]
 SECONDS = 3.0  # that a server has to answer
 KEPT = 5.0  # seconds for which an answer holds
 MOST_JOBS = 200
-FLOWS = ("train", "sweep", "sweep-then-train", "retrain")  # the others keep house, every minute
 LOG_BYTES = 256 * 1024
 SUBMISSION = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-SECRET = re.compile(
-    r"""(?i)((?:token|secret|password|api[_-]?key|authorization)\w*["']?\s*[=:]\s*)("[^"]*"|'[^']*'|(?:bearer\s+)?\S+)"""
-)
 
 
 class Down(Exception):
@@ -89,8 +87,11 @@ class Ray:
         return {"state": "up", "why": "", "nodes": nodes, "jobs": jobs, "waiting": waiting}
 
     def _get(self, path: str) -> Any:
+        headers, url = self._headers(), self.url + path
         return _ask(
-            lambda: httpx.get(self.url + path, timeout=SECONDS, trust_env=False, headers=self._headers())
+            lambda: (
+                httpx.get(url, timeout=SECONDS, trust_env=False, headers=headers).raise_for_status().json()
+            )
         )
 
     def _headers(self) -> Mapping[str, str]:
@@ -118,32 +119,19 @@ class Prefect:
         }
 
     def coming(self) -> Document:
-        """`state`, `why` where it is down, and `runs`: of FLOWS, under way or scheduled, the next first."""
+        """`state`, `why` where it is down, and `runs`, as `scheduled.flow_runs` tells."""
         found: Document = self._asked.get("coming", self._coming)
         return found
 
     def _coming(self) -> Document:
         if not self.url:
             return {"state": "not started", "why": "", "runs": []}
-        wanted = {
-            "flows": {"name": {"any_": list(FLOWS)}},
-            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}},
-            "sort": "EXPECTED_START_TIME_ASC",
-            "limit": 200,
-        }
         try:
             with _understood():
-                url = f"{self.url}/flow_runs/filter"
-                found = _ask(lambda: httpx.post(url, json=wanted, timeout=SECONDS, trust_env=False))
-                runs = [_flow_run(run) for run in found]
+                runs = _ask(lambda: flow_runs(self.url))
         except Down as error:
             return {"state": "down", "why": str(error), "runs": []}
         return {"state": "up", "why": "", "runs": runs}
-
-
-def masked(line: str) -> str:
-    """A line of a log without what looks like a secret."""
-    return SECRET.sub(r"\1…", line)
 
 
 @contextmanager
@@ -155,9 +143,10 @@ def _understood() -> Iterator[None]:
         raise Down("it answers something else; is it another version?") from error
 
 
-def _ask(call: Callable[[], httpx.Response]) -> Any:
+def _ask(call: Callable[[], Any]) -> Any:
+    """What `call` returns. Raises Down where the server does not answer, or not with JSON."""
     try:
-        return call().raise_for_status().json()
+        return call()
     except httpx.HTTPStatusError as error:
         raise Down(f"it answers {error.response.status_code}") from error
     except (httpx.HTTPError, ValueError) as error:
@@ -232,15 +221,4 @@ def _job(told: Document) -> Document:
         "message": masked(str(told.get("message") or ""))[:500],
         "begun": (told.get("start_time") or 0) / 1000 or None,
         "ended": (told.get("end_time") or 0) / 1000 or None,
-    }
-
-
-def _flow_run(told: Document) -> Document:
-    parameters = told.get("parameters") or {}
-    return {
-        "id": told.get("id"),
-        "name": told.get("name"),
-        "state": str(told.get("state_type", "")).lower(),
-        "retraining": parameters.get("name"),
-        "next": told.get("expected_start_time"),
     }

@@ -6,21 +6,24 @@ Nothing is stored but the acknowledgement: an alarm follows from what the run it
 from __future__ import annotations
 
 import re
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from orchestrator import evidence
-from orchestrator.errors import GanctlError, NotFound
+from orchestrator.errors import NotFound
 from orchestrator.store import documents
 from orchestrator.store.ids import ID_PATTERN
 from orchestrator.store.layout import ALARMS, acknowledgement_key, live_key, run_key
 from orchestrator.store.objects import Objects
-from orchestrator.store.reader import Run
 
 Document = dict[str, Any]
 
 MOST = 200
+TOLD = ("evidence", "error", "remedy", "changes")  # of what a run says
 HEALTHY = ("healthy", "unknown", "", None)
 #: States that are an alarm by themselves, and what they mean.
 STATES = {
@@ -46,14 +49,38 @@ def rules_of(row: Mapping[str, Any]) -> list[str]:
     return found + (["stalled"] if row.get("alarm") else [])
 
 
-def alarms(objects: Objects, rows: Iterable[Mapping[str, Any]], most: int = MOST) -> list[Document]:
-    """The newest alarms of the runs in `rows` (as `Catalogue.runs`), the newest run first. Raises StoreError."""
-    wrong = [(row, rule) for row in rows for rule in rules_of(row)][:most]
-    told = _documents(objects, [row["id"] for row, _ in wrong])
-    seen = acknowledgements(objects)
-    return [
-        _alarm(objects, row, rule, told.get(row["id"], {}), seen.get(_id(row, rule))) for row, rule in wrong
-    ]
+class Alarms:
+    """The alarms of the runs of `objects`. What a run said when it ended is read once."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+        self._ended: OrderedDict[str, Document] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def listed(self, rows: Iterable[Mapping[str, Any]], most: int = MOST) -> list[Document]:
+        """The newest alarms of the runs in `rows` (as `Library.rows`), the newest run first. Raises StoreError."""
+        wrong = list(islice(((row, rule) for row in rows for rule in rules_of(row)), most))
+        told = self._told([row["id"] for row, _ in wrong])
+        seen = acknowledgements(self.objects)
+        return [_alarm(row, rule, told.get(row["id"], {}), seen.get(_id(row, rule))) for row, rule in wrong]
+
+    def _told(self, ids: Sequence[str]) -> dict[str, Document]:
+        """What each run says of itself: sealed.json, else its heartbeat."""
+        with self._lock:
+            ended = {i: self._ended[i] for i in ids if i in self._ended}
+        places = {run_key(i, "sealed.json"): i for i in ids if i not in ended}
+        sealed = self._read(places)
+        beats = self._read({live_key(i): i for i in places.values() if i not in sealed})
+        with self._lock:
+            for run_id, told in sealed.items():
+                self._ended[run_id] = {name: told[name] for name in TOLD if name in told}
+            while len(self._ended) > 4 * MOST:
+                self._ended.popitem(last=False)
+        return beats | ended | sealed
+
+    def _read(self, places: Mapping[str, str]) -> dict[str, Document]:
+        found = self.objects.get_many(places) if places else {}
+        return {places[key]: documents.decode(data) for key, data in found.items()}
 
 
 def acknowledgements(objects: Objects) -> dict[str, Document]:
@@ -81,17 +108,7 @@ def _id(row: Mapping[str, Any], rule: str) -> str:
     return f"{row['id']}.{rule}"
 
 
-def _documents(objects: Objects, ids: Sequence[str]) -> dict[str, Document]:
-    """What each run says of itself: sealed.json, else its heartbeat."""
-    places = {live_key(i): i for i in ids} | {
-        run_key(i, "sealed.json"): i for i in ids
-    }  # the later one holds
-    return {places[key]: documents.decode(data) for key, data in objects.get_many(places).items()}
-
-
-def _alarm(
-    objects: Objects, row: Mapping[str, Any], rule: str, told: Document, seen: Document | None
-) -> Document:
+def _alarm(row: Mapping[str, Any], rule: str, told: Document, seen: Document | None) -> Document:
     signs = told.get("evidence") or []
     why = row.get("alarm") if rule == "stalled" else STATES.get(rule)
     error = str(told.get("error") or "") if rule in STATES else ""
@@ -103,7 +120,7 @@ def _alarm(
         "sweep": row.get("sweep"),
         "rule": rule,
         "evidence": ": ".join(filter(None, (why, error))) if why else evidence.line({"evidence": signs}),
-        "step": row.get("step") if why else _first(objects, row, signs),
+        "step": row.get("step") if why else _first(row, signs),
         "action": _action(row, told),
         "remedy": told.get("remedy") or "",
         "state": row["state"],
@@ -114,21 +131,11 @@ def _alarm(
     }
 
 
-def _first(objects: Objects, row: Mapping[str, Any], signs: Sequence[Mapping[str, Any]]) -> int | None:
-    """The step from which on the verdict has held: as its evidence says, else as the rows do."""
+def _first(row: Mapping[str, Any], signs: Sequence[Mapping[str, Any]]) -> int | None:
+    """The step from which on the verdict has held. Runs of before 2026-11-25 tell but when it was last found."""
     steps = [int(sign["step"]) for sign in signs if sign.get("step") is not None]
-    if steps:
-        return min(steps)
-    try:
-        table = Run(objects, row["id"]).metrics()
-    except GanctlError:
-        return row.get("step")
-    if "verdict" not in table.column_names:
-        return row.get("step")
-    first = None
-    for step, verdict in zip(table["step"].to_pylist(), table["verdict"].to_pylist(), strict=True):
-        first = (step if first is None else first) if verdict == row["verdict"] else None
-    return first if first is not None else row.get("step")
+    known = (row.get("since"), min(steps, default=None), row.get("step"))
+    return next((step for step in known if step is not None), None)
 
 
 def _action(row: Mapping[str, Any], told: Mapping[str, Any]) -> str:

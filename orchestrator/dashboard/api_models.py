@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from orchestrator import scheduled
 from orchestrator.dashboard.replies import error, in_thread, reply
 from orchestrator.errors import NotFound, StoreError
 from orchestrator.registry import Promotion, Registry
@@ -44,11 +45,7 @@ def models(request: Request) -> Response:
 
 def next_rounds(request: Request) -> dict[str, str]:
     """When the next round of each retraining is due, as Prefect says; nothing where it is down."""
-    coming: dict[str, str] = {}
-    for run in request.app.state.prefect.coming()["runs"]:  # the next first
-        if run["retraining"] and run["state"] == "scheduled":
-            coming.setdefault(run["retraining"], run["next"])
-    return coming
+    return scheduled.next_rounds(request.app.state.prefect.coming()["runs"])
 
 
 def row_of(objects: Objects, name: str, coming: Mapping[str, str]) -> Document:

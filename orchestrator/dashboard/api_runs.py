@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from orchestrator.dashboard import curves
-from orchestrator.dashboard.adapters import Down, masked
+from orchestrator.dashboard.adapters import Down
 from orchestrator.dashboard.alarms import rules_of
 from orchestrator.dashboard.api_models import next_rounds, retraining_of
 from orchestrator.dashboard.library import Library, require
@@ -20,7 +20,9 @@ from orchestrator.dashboard.openapi import document as openapi_document
 from orchestrator.dashboard.replies import also_alone, from_memory, in_thread, number, reply, send
 from orchestrator.driving import driver_of
 from orchestrator.errors import ConfigError, NotFound, StoreError
+from orchestrator.masking import masked
 from orchestrator.retrain import settings
+from orchestrator.runlog import logs_of
 from orchestrator.store import documents
 from orchestrator.store.ids import check_id
 from orchestrator.store.layout import run_key, sample_step
@@ -33,6 +35,7 @@ NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,80}")
 MOST_NAMES, MOST_RUNS = 64, 250
 DEFAULT = ("loss_d", "loss_g", "fid")
 STEP = re.compile(r"\d{1,12}")
+VERSION = version("ganctl")  # of what is installed: looking that up takes milliseconds
 
 
 @also_alone
@@ -50,8 +53,8 @@ def status(request: Request) -> Response:
             "parts": parts,
             "up": all(part["state"] == "up" for part in parts),
             "retrainings": [] if stale else _retrainings(request),
-            "runs": [row for row in library.rows() if row["state"] in ACTIVE],
-            "version": version("ganctl"),
+            "runs": [row for row in library.going() if row["state"] in ACTIVE],
+            "version": VERSION,
             "role": "operator" if state.settings.operates else "viewer",
             "stale": stale,
         },
@@ -134,7 +137,7 @@ def sample(request: Request) -> Response:
 
 @in_thread
 def logs(request: Request) -> Response:
-    """GET /api/runs/{id}/logs: what the run said of its end, and the log of its job where Ray answers."""
+    """GET /api/runs/{id}/logs: what the run said of its end and what its processes printed, from the store."""
     state = request.app.state
     found = Run(state.objects, request.path_params["id"])
     found.document()
@@ -142,13 +145,11 @@ def logs(request: Request) -> Response:
     for name in ("doing", "stalled", "error", "traceback"):
         if told.get(name):
             lines += [f"{name}: {masked(line)}" for line in str(told[name]).splitlines()]
+    for kept in logs_of(state.objects, found.id).values():
+        lines += [f"{kept.who}:", *kept.lines]
     driver = driver_of(state.objects, found.id) or {}
-    if "submission" in driver:
+    if "submission" in driver and found.sealed() is None:  # its newest lines may still be with Ray alone
         lines += _job_log(state.ray, str(driver["submission"]))
-    elif driver:
-        lines.append(
-            f"driven by pid {driver.get('pid')} on {driver.get('host')}: its terminal has its output"
-        )
     return reply(request, {"lines": lines[-5000:]})
 
 

@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from orchestrator.dashboard.adapters import Prefect, Ray
+from orchestrator.dashboard.alarms import Alarms
 from orchestrator.dashboard.curves import Curves
 from orchestrator.dashboard.feed import Hub, Poller
 from orchestrator.dashboard.library import Library
@@ -31,7 +32,7 @@ STATIC = Path(__file__).with_name("static")
 SPARE = 8  # threads of their own for what is answered from memory
 MODULES = (
     *("api_runs", "feed", "api_sweeps", "api_models", "api_more", "api_rate", "actions"),
-    *("pages", "pages_more"),
+    *("pages", "pages_more", "metrics"),
 )
 """Each has `routes`."""
 
@@ -49,7 +50,7 @@ def create_app(objects: Objects, settings: Settings) -> Starlette:
     state.objects, state.settings, state.hub = objects, settings, Hub()
     state.library = Library(objects)
     state.curves = Curves(objects, state.library)
-    state.pictures = Pictures(objects)
+    state.pictures, state.alarms = Pictures(objects), Alarms(objects)
     state.ray, state.prefect = Ray(settings), Prefect(settings)
     return app
 
@@ -80,9 +81,14 @@ async def _favicon(_request: Request) -> Response:
     return FileResponse(STATIC / "favicon.svg", media_type="image/svg+xml")
 
 
-async def _http_error(_request: Request, failure: Exception) -> Response:
+async def _http_error(request: Request, failure: Exception) -> Response:
     assert isinstance(failure, HTTPException)
-    return error(failure.status_code, str(failure.detail), failure.headers)
+    headers = dict(failure.headers or {})
+    if failure.status_code == 405:  # Starlette tells those of one route, a path may have several
+        routes = (route for route in request.app.routes if isinstance(route, Route))
+        found = [route.methods or () for route in routes if route.path_regex.match(request.url.path)]
+        headers["Allow"] = ", ".join(sorted({method for methods in found for method in methods}))
+    return error(failure.status_code, str(failure.detail), headers)
 
 
 async def _any_error(_request: Request, failure: Exception) -> Response:

@@ -88,8 +88,9 @@ class Curves:
                 table = file.read_row_group(number, columns=["run", "step", name])
         except NotFound:  # replaced meanwhile: each run is read by itself
             return {}
-        mine = {i: table.filter(pc.equal(table["run"], i)) for i in ids}
-        return {i: (_steps(rows), _values(rows, name)) for i, rows in mine.items()}
+        steps, values, spans = _steps(table), _values(table, name), _spans(table["run"])
+        nothing = slice(0, 0)
+        return {i: (steps[spans.get(i, nothing)], values[spans.get(i, nothing)]) for i in ids}
 
     def _stamp(self, run_id: str) -> tuple[str, ...]:
         """What changes with the curve of a run that is not compacted: its parts and attempts."""
@@ -200,6 +201,13 @@ def _bucketed(values: Floats, starts: Any, ends: Any) -> Document:
     newest = np.maximum.reduceat(known, starts)
     last = np.where(newest >= 0, values[newest], np.nan)
     return {"min": np.fmin.reduceat(values, starts), "max": np.fmax.reduceat(values, starts), "last": last}
+
+
+def _spans(runs: pa.ChunkedArray) -> dict[str, slice]:
+    """Which rows of a row group each run has: it is sorted by run."""
+    encoded = pc.run_end_encode(runs.combine_chunks())
+    ends = encoded.run_ends.to_pylist()
+    return dict(zip(encoded.values.to_pylist(), map(slice, [0, *ends], ends), strict=False))
 
 
 def _steps(table: pa.Table) -> Floats:

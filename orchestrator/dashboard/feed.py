@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from orchestrator.dashboard.alarms import HEALTHY, STATES
+from orchestrator.dashboard.alarms import rules_of
 from orchestrator.dashboard.library import Library
 from orchestrator.dashboard.replies import encoded, error
 
@@ -87,7 +87,7 @@ class Poller:
 
     def __init__(self, library: Library, hub: Hub, poll: float) -> None:
         self.library, self.hub, self.poll = library, hub, poll
-        self._known: dict[str, tuple[str, ...]] = {}
+        self._known: dict[str, list[str]] = {}
         self._stale = ""
 
     async def run(self) -> None:
@@ -127,10 +127,10 @@ class Poller:
         for start in range(0, len(changed), 500):
             self.hub.publish("runs", {"rows": changed[start : start + 500]})
         for row in changed:
-            told = alarms_of(row)
+            told = rules_of(row)
             if not first:
-                for kind in set(told) - set(self._known.get(row["id"], ())):
-                    self.hub.publish("alarm", _alarm(row, kind))
+                for rule in set(told) - set(self._known.get(row["id"], ())):
+                    self.hub.publish("alarm", _alarm(row, rule.replace("-", " ")))
             if told or row["id"] in self._known:
                 self._known[row["id"]] = told
         self._tell_stale()
@@ -140,13 +140,6 @@ class Poller:
         if stale != self._stale:
             self._stale = stale
             self.hub.publish("hello", hello(self.library))
-
-
-def alarms_of(row: Document) -> tuple[str, ...]:
-    """What is wrong with a run: its verdict, its state, that it stalls."""
-    found = [] if row["verdict"] in HEALTHY else [str(row["verdict"])]
-    found += [row["state"]] if row["state"] in STATES else []
-    return (*found, *(["stalled"] if row.get("alarm") else []))
 
 
 def hello(library: Library) -> Document:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestrator.dashboard.replies import STATUS
-from orchestrator.errors import AlreadyExists, ConfigError, GanctlError, NotFound
+from orchestrator.errors import AlreadyExists, GanctlError, NotFound
 from orchestrator.store import documents
 from orchestrator.store.ids import new_id
 from orchestrator.store.layout import AUDIT, audit_key, idempotency_key
@@ -40,8 +40,7 @@ class Action:
 def once(objects: Objects, key: str, action: Action, do: Callable[[], Document]) -> tuple[int, Document]:
     """(status, outcome) of `action`, which is done unless this key has had it done.
 
-    Raises ConfigError where the key was used for something else, AlreadyExists where whoever had it done has not
-    finished, StoreError.
+    Raises AlreadyExists where the key was used for something else, or whoever had it done has not finished; StoreError.
     """
     told = {"what": action.what, "arguments": dict(action.arguments)}
     place = idempotency_key(hashlib.sha256(f"{action.what} {key}".encode()).hexdigest())
@@ -81,7 +80,7 @@ def _tell(objects: Objects, action_id: str, status: int, outcome: Document) -> D
 
 def _again(objects: Objects, first: Document, told: Document) -> tuple[int, Document]:
     if {name: first.get(name) for name in told} != documents.decode(documents.encode(told)):
-        raise ConfigError("this idempotency key was used for another action; send a new one")
+        raise AlreadyExists("this idempotency key was used for another action; send a new one")
     deadline = time.monotonic() + PATIENCE
     while True:
         with suppress(NotFound):

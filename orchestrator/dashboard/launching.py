@@ -14,45 +14,38 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
 
+from orchestrator.dashboard.asked import Asked
 from orchestrator.dashboard.settings import Settings
-from orchestrator.errors import ConfigError, GanctlError, NotFound, RunFailed
+from orchestrator.errors import AlreadyExists, ConfigError, GanctlError, NotFound, RunFailed
 from orchestrator.store.ids import ID_PATTERN
 from orchestrator.store.objects import Objects
 from orchestrator.store.reader import Run
 
 Document = dict[str, Any]
 
-RECIPE = (
-    r"^[a-z0-9_]+(\.[a-z0-9_-]+)?$"  # those that come with ganctl: neither a file nor a module of somebody's
-)
-FIELD = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
+RECIPE = r"^[a-z0-9_]+(\.[a-z0-9_-]+)?$"
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=200)]
+Value = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=1000)]
+READING = threading.Lock()
 BEGIN_SECONDS, FORM_SECONDS, POLL_SECONDS = 180.0, 90.0, 0.2
 GONE = ("stopped", "preempted", "interrupted", "lost", "queued")
 
 
-class Launch(BaseModel):
+class Launch(Asked):
     """The body of a launch. `overrides`: dotted field → value as on the command line."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     recipe: str = Field(pattern=RECIPE, max_length=80)
-    overrides: dict[str, str] = Field(default_factory=dict, max_length=200)
+    overrides: dict[Name, Value] = Field(
+        default_factory=dict, max_length=200, json_schema_extra={"additionalProperties": False}
+    )
     on: Literal["", "inline", "local", "cluster"] = ""
-
-    @field_validator("overrides")
-    @classmethod
-    def _fields(cls, given: dict[str, str]) -> dict[str, str]:
-        for name, value in given.items():
-            if not FIELD.fullmatch(name) or len(value) > 1000 or "\0" in value:
-                raise ValueError(f"{name[:40]!r} is no field, or its value is too long")
-        return given
 
 
 def words_of(asked: Launch, store: str, ray: str) -> list[str]:
@@ -65,17 +58,19 @@ def words_of(asked: Launch, store: str, ray: str) -> list[str]:
 
 
 def launch(objects: Objects, settings: Settings, asked: Launch) -> Document:
-    """Start the run; returns once it is announced. Raises RunFailed with the command's own words where it is not."""
+    """Start the run; returns once it is announced. Raises RunFailed with the command's own words where it is not,
+    NotFound for what is no recipe."""
+    check_recipe(asked.recipe)
     return _begin(words_of(asked, objects.url, settings.ray), settings)
 
 
 def resume(objects: Objects, settings: Settings, run_id: str) -> Document:
-    """Go on with a run that nobody drives. Raises ConfigError where somebody does or it has ended."""
+    """Go on with a run that nobody drives. Raises AlreadyExists where somebody does or it has ended."""
     run = Run(objects, run_id)
     run.document()
     state = run.state()
     if state not in GONE:
-        raise ConfigError(f"run {run.id} is {state}: there is nothing to resume")
+        raise AlreadyExists(f"run {run.id} is {state}: there is nothing to resume")
     return _begin(["train", "--resume", run.id, "--store", objects.url], settings)
 
 
@@ -122,18 +117,35 @@ def _last_words(said: str) -> str:
     return (errors or lines or ["it ended without a word"])[-1][:500]
 
 
-@lru_cache(maxsize=64)
+def check_recipe(name: str) -> None:
+    """Raise NotFound for what is not one of those that come with ganctl, such as a file or module of somebody's."""
+    if name not in _forms()["forms"]:
+        raise NotFound(f"no recipe {name[:80]!r}")
+
+
 def form(recipe: str) -> Document:
     """The fields of a recipe's experiment, as `orchestrator.form` tells; of "" the recipes alone. Raises NotFound."""
-    if recipe and not re.fullmatch(RECIPE, recipe):
-        raise NotFound(f"no recipe {recipe[:80]!r}")
-    command = [sys.executable, "-m", "orchestrator.form", *filter(None, [recipe])]
+    if recipe:
+        check_recipe(recipe)
+    told = _forms()
+    return {"recipes": told["recipes"], **told["forms"].get(recipe, {})}
+
+
+def _forms() -> Document:
+    """Of all recipes, read once: of several who ask meanwhile one has it done."""
+    with READING:
+        return _read_forms()
+
+
+@cache
+def _read_forms() -> Document:
+    command = [sys.executable, "-m", "orchestrator.form"]
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=FORM_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise GanctlError(f"the recipe was not read within {FORM_SECONDS:.0f} s; ask again") from None
+        raise GanctlError(f"the recipes were not read within {FORM_SECONDS:.0f} s; ask again") from None
     if told.returncode:
-        raise NotFound(_last_words(told.stderr))
+        raise RunFailed(_last_words(told.stderr))
     found: Document = json.loads(told.stdout)
     return found
 
@@ -141,7 +153,7 @@ def form(recipe: str) -> Document:
 def pace(rows: Iterable[Mapping[str, Any]], name: str, family: str) -> Document | None:
     """Seconds a step took in earlier runs: of the same recipe, else of the same family. None where there are none.
 
-    `rows` as `Catalogue.runs`: newest first.
+    `rows` as `Library.rows`: newest first.
     """
     measured = [(row, _seconds_per_step(row)) for row in rows]
     for like, field, wanted in (("recipe", "name", name), ("family", "family", family)):
@@ -152,5 +164,5 @@ def pace(rows: Iterable[Mapping[str, Any]], name: str, family: str) -> Document 
 
 
 def _seconds_per_step(row: Mapping[str, Any]) -> float | None:
-    seconds, step = (row.get("metrics") or {}).get("seconds"), row.get("step")
+    seconds, step = row.get("seconds"), row.get("step")
     return float(seconds) / int(step) if seconds and step else None

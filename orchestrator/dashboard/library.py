@@ -1,8 +1,7 @@
 """Every run of the store, in memory: what the table of runs shows, kept up to date by looking at little.
 
 `live/` is read at each look, `done/` and the newest snapshot only where they changed. While the store does not answer
-what it last said stays, and `down` says why. Which samples a run has and its seed are in neither; they are looked up
-for a few runs at each look, the newest first.
+what it last said stays, and `down` says why.
 """
 
 from __future__ import annotations
@@ -14,41 +13,26 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from orchestrator.dashboard.error_rates import RATES, Rates
 from orchestrator.dashboard.replies import encoded
 from orchestrator.errors import NotFound, StoreError
 from orchestrator.progress import alarm
 from orchestrator.store import documents, segments, summaries
 from orchestrator.store.documents import Document
-from orchestrator.store.layout import DONE, LIVE, SNAPSHOTS, live_key, run_key, sample_step
+from orchestrator.store.layout import DONE, LIVE, SNAPSHOTS, live_key, run_key
 from orchestrator.store.metrics import from_parquet
 from orchestrator.store.objects import Objects
 from orchestrator.store.reader import state_of
 
 FIGURES = ("fid", "kid", "precision", "recall", "coverage", "seconds", "images_per_second")
 COLUMNS = (
-    *(
-        "id",
-        "name",
-        "family",
-        "state",
-        "verdict",
-        "step",
-        "created",
-        "time",
-        "attempt",
-        "sweep",
-        "seed",
-        "sample",
-    ),
-    *FIGURES,
-    "alarm",
+    *("id", "name", "family", "state", "verdict", "since", "step", "created", "time"),
+    *("attempt", "sweep", "seed", "sample", *FIGURES, *RATES, "alarm"),
 )
-LOOKUPS = 200  # runs whose samples and seed are looked up at one look
 STALE = 10.0  # seconds that a look may take
 AGAIN = 30.0  # seconds until a lost run is looked at again: it may have been sealed meanwhile
 
@@ -59,15 +43,6 @@ class Place(NamedTuple):
     segment: str
     row_group: int
     columns: str | None
-
-
-class Extra(NamedTuple):
-    """What is looked up for each run. `step`: where the run was then; `final`: it has ended, so this stays."""
-
-    seed: int | None
-    sample: int | None
-    step: int | None
-    final: bool
 
 
 class Library:
@@ -82,7 +57,10 @@ class Library:
         self._indexed: dict[str, Document] = {}
         self._sealed: dict[str, Document] = {}
         self._places: dict[str, Place] = {}
-        self._extra: dict[str, Extra] = {}
+        self._rates = Rates(objects)
+        self._order: list[str] = []  # ids, the newest first
+        self._beating: set[str] = set()
+        self._arrived: set[str] = set()  # in the index, not among the rows yet
         self._lost: dict[str, float] = {}
         self._untold: dict[str, Document] = {}
         self._snapshot = ""
@@ -92,11 +70,13 @@ class Library:
         self._table: tuple[str, bytes, bytes] = ("", b"", b"")
 
     def rows(self) -> list[Document]:
-        """Every run, newest first, as `Catalogue.runs` tells it; of its figures only FIGURES."""
-        return [
-            row | {"metrics": {name: row[name] for name in FIGURES if row[name] is not None}}
-            for row in self._ordered()
-        ]
+        """Every run, newest first: COLUMNS, None where a run does not tell."""
+        return [row for row in map(self._rows.get, self._order) if row is not None]
+
+    def going(self) -> list[Document]:
+        """Of these the ones that have a heartbeat: none else has not ended."""
+        found = map(self._rows.get, sorted(self._beating, reverse=True))
+        return [row for row in found if row is not None]
 
     def row(self, run_id: str) -> Document | None:
         """One run, None where there is none."""
@@ -120,7 +100,7 @@ class Library:
         stale = self.stale
         etag = f"{self._server}-{self._version}{'-stale' if stale else ''}"
         if self._table[0] != etag:
-            rows = self._ordered()
+            rows = self.rows()
             columns = {name: [row[name] for row in rows] for name in COLUMNS}
             told = {"etag": etag, "count": len(rows), "columns": columns, "stale": stale, "seen": self.seen}
             body = encoded(told)
@@ -158,37 +138,41 @@ class Library:
         snapshots = self.objects.list(SNAPSHOTS)
         if self._rows and not (live or done or snapshots):
             raise StoreError(f"store {self.objects.url}: all its runs are gone; is it mounted?")
-        known = set(self._indexed)
         if snapshots and snapshots[-1] != self._snapshot:
             self._read_index(snapshots[-1])
-        beats = self._documents({i: live_key(i) for i in live - self._indexed.keys()})
+        beats = self._documents({i: live_key(i) for i in live if i not in self._indexed})
         self._read_sealed(done | self._silent(beats))
         loose = {i: _row(beat, state_of(beat)) for i, beat in beats.items()}
         loose |= {i: row for i, row in self._sealed.items() if i not in self._indexed}
-        fresh = loose | {i: self._indexed[i] for i in self._indexed.keys() - known}
-        if len(self._rows.keys() | fresh.keys()) > len(loose) + len(self._indexed):
+        changed = self._change(loose | {i: self._indexed[i] for i in self._arrived})
+        self._arrived = set()
+        self._beating = set(beats)
+        if len(self._rows) > len(loose) + len(self._indexed):
             self._forget(self._rows.keys() - loose.keys() - self._indexed.keys())
-        return self._change(fresh)
+        return changed
 
     def _change(self, fresh: Mapping[str, Document]) -> list[Document]:
-        """Take over the rows of `fresh` that differ, and those of which more was looked up."""
-        looked = self._look_up(fresh)
-        changed = []
-        for run_id in fresh.keys() | looked:
-            base = fresh.get(run_id) or self._rows[run_id]
-            extra = self._extra.get(run_id)
-            row = base | ({"seed": extra.seed, "sample": extra.sample} if extra else {})
-            if self._rows.get(run_id) != row:
-                self._rows[run_id] = row
-                changed.append(row)
+        """Take over the rows of `fresh` that differ, and those of which more was judged."""
+        judged = self._rates.look()
+        rows = {i: row | self._rates.known.get(i, {}) for i, row in fresh.items()}
+        rows |= {i: self._rows[i] | judged[i] for i in judged if i in self._rows and i not in fresh}
+        changed = {i: row for i, row in rows.items() if self._rows.get(i) != row}
+        more = bool(changed.keys() - self._rows.keys())
+        self._rows |= changed
+        if more:
+            self._arrange()
         if changed:
             self._version += 1
-        return changed
+        return list(changed.values())
+
+    def _arrange(self) -> None:
+        placed = sorted((i[:15], row["created"] or 0.0, i) for i, row in self._rows.items())
+        self._order = [run_id for *_, run_id in reversed(placed)]
 
     def _read_index(self, key: str) -> None:
         snapshot = segments.read(self.objects.get(key))
         table = from_parquet(self.objects.get(snapshot.index))
-        self._indexed, self._places = {}, {}
+        before, self._indexed, self._places = self._indexed, {}, {}
         for row in _flat(table):
             run_id = row["id"]
             self._indexed[run_id] = _plain(row)
@@ -198,6 +182,7 @@ class Library:
                     sys.intern(row["segment"]), row["row_group"], sys.intern(columns) if columns else None
                 )
         self._snapshot = key
+        self._arrived = (self._arrived & self._indexed.keys()) | (self._indexed.keys() - before.keys())
         self._sealed = {i: row for i, row in self._sealed.items() if i not in self._indexed}
 
     def _read_sealed(self, ids: Iterable[str]) -> None:
@@ -216,38 +201,11 @@ class Library:
         self._lost |= dict.fromkeys(due, now)
         return due
 
-    def _look_up(self, fresh: Mapping[str, Document]) -> set[str]:
-        """Samples and seed of runs that moved, and of some others; returns of which."""
-        moved = [i for i, row in fresh.items() if self._due(i, row)]
-        if len(moved) < LOOKUPS:
-            others = (i for i in reversed(self._rows) if i not in self._extra and i not in fresh)
-            moved += [i for i, _ in zip(others, range(LOOKUPS - len(moved)), strict=False)]
-        moved = sorted(moved, reverse=True)[:LOOKUPS]
-        if not moved:
-            return set()
-        asked = [run_key(i, "run.json") for i in moved if i not in self._extra]
-        documents_ = {
-            key.split("/")[1]: documents.decode(d) for key, d in self.objects.get_many(asked).items()
-        }
-        with ThreadPoolExecutor(8) as pool:
-            samples = list(pool.map(lambda i: self.objects.list(run_key(i, "samples")), moved))
-        for run_id, keys in zip(moved, samples, strict=True):
-            row = fresh.get(run_id) or self._rows[run_id]
-            before = self._extra.get(run_id)
-            seed = before.seed if before else documents_.get(run_id, {}).get("seed")
-            final = run_id in self._indexed or run_id in self._sealed
-            self._extra[run_id] = Extra(seed, sample_step(keys[-1]) if keys else None, row["step"], final)
-        return {i for i in moved if i in self._rows}
-
-    def _due(self, run_id: str, row: Document) -> bool:
-        extra = self._extra.get(run_id)
-        ended = run_id in self._sealed or run_id in self._indexed
-        return extra is None or (not extra.final and (ended or extra.step != row["step"]))
-
     def _forget(self, ids: Iterable[str]) -> None:
         for run_id in list(ids):
-            for known in (self._rows, self._extra, self._lost, self._sealed):
+            for known in (self._rows, self._lost, self._sealed):
                 known.pop(run_id, None)  # type: ignore[attr-defined]
+        self._arrange()
         self._version += 1
 
     def _ids(self, folder: str) -> set[str]:
@@ -256,10 +214,6 @@ class Library:
     def _documents(self, keys: Mapping[str, str]) -> dict[str, Document]:
         found = self.objects.get_many(keys.values()) if keys else {}
         return {i: documents.decode(found[key]) for i, key in keys.items() if key in found}
-
-    def _ordered(self) -> list[Document]:
-        rows = list(self._rows.values())
-        return sorted(rows, key=lambda row: (row["id"][:15], row["created"] or 0.0), reverse=True)
 
 
 def require(library: Library, run_id: str) -> Document:

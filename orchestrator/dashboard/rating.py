@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from orchestrator.dashboard.asked import Asked, Whole
 from orchestrator.errors import ConfigError, GanctlError, NotFound, RunFailed
 from orchestrator.store.ids import ID_PATTERN, new_id
 from orchestrator.store.layout import deck_key, judgements_key, rate_folder
@@ -36,20 +37,16 @@ Z = 1.96  # of a 95 % interval
 SMALLEST = 256  # pixels that a picture is enlarged to at least, by whole factors
 
 
-class Judgement(BaseModel):
+class Judgement(Asked):
     """What was said of one picture, and after how long."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    item: int = Field(ge=0, lt=1000)
+    item: Whole = Field(ge=0, lt=1000)
     real: bool
     seconds: float = Field(ge=0, le=3600)
 
 
-class Session(BaseModel):
+class Session(Asked):
     """One person's judgements of a deck."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     deck: str = Field(pattern=rf"^{ID_PATTERN.pattern}$")
     judgements: list[Judgement] = Field(min_length=1, max_length=500)

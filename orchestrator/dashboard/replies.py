@@ -78,15 +78,15 @@ def explained(failure: Exception) -> Response:
     return error(500, "an error of the dashboard itself; its log says more")
 
 
-def in_thread(work: Callable[[Request], Response]) -> Endpoint:
-    """An endpoint that runs `work`, which may wait for the store, in a thread, and for `SECONDS` at most. While the
+def in_thread(work: Callable[[Request], Response], seconds: float = SECONDS) -> Endpoint:
+    """An endpoint that runs `work`, which may wait for the store, in a thread, and for `seconds` at most. While the
     store is known not to answer, nobody waits."""
 
     @wraps(work)
     async def endpoint(request: Request) -> Response:
         if stale := request.app.state.library.stale:
             return error(503, stale)
-        return await _bounded(work, request, None)
+        return await _bounded(work, request, None, seconds)
 
     return endpoint
 
@@ -113,13 +113,16 @@ def also_alone(work: Callable[[Request], Response]) -> Endpoint:
 
 
 async def _bounded(
-    work: Callable[[Request], Response], request: Request, spare: anyio.CapacityLimiter | None
+    work: Callable[[Request], Response],
+    request: Request,
+    spare: anyio.CapacityLimiter | None,
+    seconds: float = SECONDS,
 ) -> Response:
     try:
-        with anyio.fail_after(SECONDS):
+        with anyio.fail_after(seconds):
             return await anyio.to_thread.run_sync(work, request, abandon_on_cancel=True, limiter=spare)
     except TimeoutError:
-        return error(503, f"the store did not answer within {SECONDS:g} s")
+        return error(503, f"no answer within {seconds:g} s; ask again")
     except Exception as failure:
         return explained(failure)
 

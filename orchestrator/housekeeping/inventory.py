@@ -11,9 +11,11 @@ from orchestrator.store.checkpoints import MARKER, Span
 from orchestrator.store.documents import Document
 from orchestrator.store.ids import ID_PATTERN
 from orchestrator.store.layout import (
+    ALARMS,
     DONE,
     INDEXES,
     LIVE,
+    RATE,
     RETRAIN,
     RUNS,
     SEGMENTS,
@@ -24,6 +26,7 @@ from orchestrator.store.layout import (
 from orchestrator.store.metrics import from_parquet
 from orchestrator.store.objects import PROBES, Entry, Objects
 
+OF_RUNS = (RUNS, LIVE, DONE, ALARMS, RATE)  # folders of objects by a run's id
 EXPIRED = "expired.json"  # a checkpoint's marker while it is being deleted: see `work`
 
 Named = dict[str, Entry]
@@ -52,7 +55,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Stored:
-    """A run as it lies there: `entries` are all of its objects, `live/` and `done/` included."""
+    """A run as it lies there: `entries` are all of its objects, those of `OF_RUNS` included."""
 
     id: str
     entries: Named
@@ -98,7 +101,7 @@ def take(objects: Objects) -> Inventory:
     index = from_parquet(objects.get(newest.index)) if newest.number else None
     rows = {row["id"]: row for row in summaries.from_table(index)} if index is not None else {}
     by_run: dict[str, Named] = {}
-    for entry in [e for folder in (RUNS, LIVE, DONE) for e in objects.entries(folder)]:
+    for entry in [e for folder in OF_RUNS for e in objects.entries(folder)]:
         run_id = entry.key.split("/")[1].removesuffix(".json")
         if ID_PATTERN.fullmatch(run_id):
             by_run.setdefault(run_id, {})[entry.key] = entry

@@ -37,6 +37,16 @@ def driver_key(run_id: str) -> str:
     return run_key(run_id, "driver.json")
 
 
+def log_folder(run_id: str) -> str:
+    """Where what the processes of a run printed lies."""
+    return run_key(run_id, "logs")
+
+
+def log_key(run_id: str, name: str) -> str:
+    """What one process of a run printed; names begin with a time, so they sort by it."""
+    return f"{log_folder(run_id)}/{name}.txt"
+
+
 def attempt_key(run_id: str, attempt: int) -> str:
     return run_key(run_id, f"attempts/{attempt:04d}.json")
 

@@ -12,10 +12,13 @@ FIELDS = {
     "name": pa.string(),
     "family": pa.string(),
     "sweep": pa.string(),
+    "seed": pa.int64(),
     "state": pa.string(),
     "verdict": pa.string(),
     "attempt": pa.int64(),
     "step": pa.int64(),
+    "since": pa.int64(),
+    "sample": pa.int64(),
     "created": pa.float64(),
     "time": pa.float64(),
 }

@@ -21,7 +21,7 @@ from orchestrator.store.outbox import Direct, Write
 __all__ = ["RunWriter", "announce", "newest_attempt", "no_run"]
 
 # What live and sealed documents repeat of run.json, so that the catalogue reads one object a run.
-HEAD = ("id", "created", "name", "family", "sweep", "params")
+HEAD = ("id", "created", "name", "family", "seed", "sweep", "params")
 
 
 class RunWriter:
@@ -44,11 +44,17 @@ class RunWriter:
         self.run_id: str = head["id"]
         self.attempt, self.start = len(begun), begun[-1]
         self.wish = ""  # why somebody asks the run to stop, as far as the last heartbeat found out
+        self.ranks: list[Document] = []  # how fast each rank goes
         self._begun, self._outbox = begun, outbox
         self._head = head
         self._rows = Rows(self.attempt, after=self.start or -1)
         self._final: dict[str, Scalar] = dict(before.get("metrics", {}))
         self._reached = int(before.get("step", 0))
+        self._sample: int | None = before.get("sample")
+        self._since: int | None = before.get("since")
+        if self._since is not None and self._since > self.start:  # that spell is lived again
+            self._since = None
+            self._final.pop("verdict", None)
         self._flushed = time.monotonic()
         self._beaten = 0.0
         self._beat: Document = {}
@@ -118,6 +124,8 @@ class RunWriter:
         if due and step > self._rows.newest:  # rows still open to further metrics are not flushed
             self.flush()
         self._rows.add(step, row)
+        if row.get("verdict", self._final.get("verdict")) != self._final.get("verdict"):
+            self._since = step
         self._final = self._final | dict(row)
 
     def flush(self) -> None:
@@ -136,6 +144,7 @@ class RunWriter:
         def write() -> None:
             with contextlib.suppress(AlreadyExists):
                 self.objects.create(key, png)
+            self._sample = step  # told once it is there
 
         self._put(write)
         return key
@@ -239,7 +248,8 @@ class RunWriter:
 
     def _account(self) -> Document:
         step = self._rows.newest if self._rows.newest >= 0 else self._reached
-        progress = {"attempt": self.attempt, "time": time.time(), "step": step}
+        progress: Document = {"attempt": self.attempt, "time": time.time(), "step": step}
+        progress |= {"sample": self._sample, "since": self._since, "ranks": self.ranks}
         return self._head | progress | {"metrics": self._final}
 
 

@@ -86,6 +86,15 @@ def open_sweep(objects: Objects, sweep_id: str) -> Sweep:
     return found[0]
 
 
+def run_ids(objects: Objects, sweep_id: str) -> list[str]:
+    """The runs of its trials as far as they are known: none before it has begun."""
+    return list(
+        dict.fromkeys(
+            row["run_id"] for sweep in _sweeps(objects, [sweep_id]) for row in sweep.rows if row["run_id"]
+        )
+    )
+
+
 def sweep_ids(objects: Objects) -> list[str]:
     """Every sweep's id, newest first."""
     return [name for name in reversed(objects.folders("sweeps")) if ID_PATTERN.fullmatch(name)]

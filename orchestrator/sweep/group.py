@@ -14,6 +14,7 @@ from orchestrator.cluster import connected
 from orchestrator.errors import RunFailed
 from orchestrator.launch import fit
 from orchestrator.outcome import Turn, left_by
+from orchestrator.runlog import recorded
 from orchestrator.store.objects import Objects
 from orchestrator.store.reader import Run
 from orchestrator.sweep.member import Grouped, experiment_of, running
@@ -46,7 +47,11 @@ def _train(objects: Objects, run_id: str, told: OnTick, desk: Any, box: str) -> 
     """Train to the end, and say so: with nothing where the run is sealed, else with why it was left."""
     said: Exception | None = None
     try:
-        with tempfile.TemporaryDirectory(prefix="ganctl-group-") as scratch, connected("auto") as capacity:
+        with (
+            recorded(objects, run_id, "driver"),
+            tempfile.TemporaryDirectory(prefix="ganctl-group-") as scratch,
+            connected("auto") as capacity,
+        ):
             fit(experiment_of(objects, run_id), objects, run_id, capacity, scratch, told)
     except Exception as error:
         said = error

@@ -1,20 +1,46 @@
-"""A client of the dashboard's application in this process, and runs that something is wrong with."""
+"""A client of the dashboard's application in this process, a store for it, and runs that something is wrong with."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from orchestrator.dashboard.app import create_app
 from orchestrator.dashboard.settings import Settings
+from orchestrator.registry import Candidate, Registry
 from orchestrator.store.ids import new_id
-from orchestrator.store.objects import Objects
+from orchestrator.store.objects import Objects, open_objects
+from orchestrator.store.reader import Run
 from orchestrator.store.writer import RunWriter
+from tests.support.models import bare_run
 
 TOKEN = "a token for tests 0123456789"
 ORIGIN = "http://127.0.0.1:8080"
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    """An empty store."""
+    return open_objects(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def client(objects: Objects) -> Client:
+    """Somebody with the token at a dashboard over that store."""
+    return Client(objects)
+
+
+@pytest.fixture
+def promoted(objects: Objects) -> list[str]:
+    """Two runs that were promoted to the model `faces`, one after the other."""
+    runs = [bare_run(objects) for _ in range(2)]
+    for after, run in enumerate(runs):
+        Registry(objects).promote("faces", Candidate(run), after, f"the {after + 1}.")
+    return runs
 
 
 class Client:
@@ -59,6 +85,26 @@ def ill_run(objects: Objects, verdict: str = "mode collapse", sealed: bool = Tru
         writer.flush()
         writer.heartbeat(force=True, verdict=verdict)
     return writer.run_id
+
+
+def decide(objects: Objects, name: str, champion: str, challenger: str, samples: int = 64) -> str:
+    """A real decision between two runs, as round 1 of the model's retraining; returns its reason."""
+    import numpy as np
+
+    from orchestrator.experiment import parse
+    from orchestrator.judging.compare import Contestant, judge
+    from orchestrator.judging.document import write
+    from orchestrator.judging.options import Evaluation
+    from orchestrator.retrain.rounds import begin
+    from orchestrator.retrain.source import DataVersion
+
+    experiment = parse(Run(objects, challenger).document()["experiment"])
+    few = Evaluation(samples=samples, draws=1, resamples=100)
+    judgement = judge(objects, experiment, Contestant(challenger), Contestant(champion), few)
+    begun = begin(objects, name, "hand", DataVersion.of(np.arange(3)), 1, force=True)
+    write(objects, begun.folder, 1, judgement)
+    begun.end("promoted", reason=judgement.decision.reason)
+    return judgement.decision.reason
 
 
 SLOT = {"slot": "0", "allocation": 0.5}

@@ -112,13 +112,21 @@ def local_ray() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class RayHead:
-    """A one-node cluster: the address of its Jobs API."""
+    """A one-node cluster: the address of its Jobs API, and where Ray keeps its files."""
 
     address: str
+    folder: str
 
 
 @pytest.fixture(scope="module")
 def ray_head() -> Iterator[RayHead]:
+    """One head for all of a module."""
+    with started_head() as head:
+        yield head
+
+
+@contextmanager
+def started_head() -> Iterator[RayHead]:
     """A real `ray start --head` behind this process's token."""
     port = free_port()
     secret = token()
@@ -144,7 +152,7 @@ def ray_head() -> Iterator[RayHead]:
             )
         try:
             _answers(port, secret, head, log)
-            yield RayHead(f"http://127.0.0.1:{port}")
+            yield RayHead(f"http://127.0.0.1:{port}", folder)
         finally:
             head.kill()
             head.wait()

@@ -15,7 +15,9 @@ export function confirm({ title, lines = [], fields = [], button, path, body = (
   }));
   const said = el("p", { class: "note", role: "status" });
   const go = el("button", { type: "submit", class: "danger" }, button);
-  const cancel = el("button", { type: "button", on: { click: () => dialog.close() } }, "Cancel");
+  const cancel = el("button", {
+    type: "button", autofocus: !fields.length, on: { click: () => dialog.close() },
+  }, "Cancel");
   const form = el("form", { method: "dialog" },
     el("h2", {}, title),
     lines.map((line) => el("p", {}, line)),
@@ -23,6 +25,7 @@ export function confirm({ title, lines = [], fields = [], button, path, body = (
     said,
     el("p", { class: "bar" }, go, cancel));
   const dialog = el("dialog", { "aria-label": title }, form);
+  form.addEventListener("keydown", (event) => event.repeat && event.key === "Enter" && event.preventDefault());
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     go.disabled = true;

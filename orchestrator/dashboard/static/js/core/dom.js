@@ -46,6 +46,33 @@ export function table(heads, rows, caption = "") {
     el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, cell))))));
 }
 
+// The same in `node`; `keys` tell its rows apart. What says what it said stays the very node that it was, so that a
+// selection in it and the scroll of `node` hold. What cells listen to must not depend on more than they say.
+export function renew(node, heads, rows, keys) {
+  const fresh = table(heads, rows);
+  [...fresh.tBodies[0].rows].forEach((row, i) => (row.dataset.key = keys[i]));
+  const old = node.firstElementChild;
+  if (old?.tagName !== "TABLE") return replace(node, fresh);
+  if (!old.tHead.isEqualNode(fresh.tHead)) {
+    const focused = old.tHead.contains(document.activeElement) && document.activeElement.id;
+    old.tHead.replaceWith(fresh.tHead);
+    if (focused) byId(focused)?.focus({ preventScroll: true });
+  }
+  const [body] = old.tBodies;
+  const known = new Map([...body.rows].map((row) => [row.dataset.key, row]));
+  const wanted = [...fresh.tBodies[0].rows].map((row) => patched(known.get(row.dataset.key), row));
+  const stay = new Set(wanted);
+  for (const row of [...body.rows]) if (!stay.has(row)) row.remove();
+  wanted.forEach((row, i) => body.rows[i] === row || body.insertBefore(row, body.rows[i] ?? null));
+}
+
+// `row` with those cells of `fresh` that are others; `fresh` itself where there is none.
+function patched(row, fresh) {
+  if (!row) return fresh;
+  [...fresh.cells].forEach((cell, i) => row.cells[i].isEqualNode(cell) || row.cells[i].replaceWith(cell));
+  return row;
+}
+
 export function toast(text, kind = "") {
   const note = el("p", { class: `toast ${kind}` }, text);
   byId("toasts").append(note);

@@ -10,6 +10,22 @@ export const onAlarm = (hear) => listen("alarm", hear);
 export const onHello = (hear) => listen("hello", hear);
 export const onLink = (hear) => listen("link", hear);
 
+// Returns what has `work` done soon: once every `ms` at most, and that often, however often it is asked for.
+export function paced(work, ms) {
+  let due = 0;
+  let busy = false;
+  return function ask() {
+    due ||= setTimeout(async () => {
+      due = 0;
+      if (busy) return ask();
+      busy = true;
+      await work();
+      busy = false;
+      return null;
+    }, ms);
+  };
+}
+
 function listen(kind, hear) {
   hearers[kind].add(hear);
   if (kind === "link" && up !== null) hear(up);

@@ -1,9 +1,12 @@
-// Parallel coordinates on a plain canvas: a line a trial. Dragging along an axis keeps the trials that cross it there.
+// Parallel coordinates on a plain canvas: a line a trial. Dragging along an axis keeps the trials that cross it there. By
+// keyboard: left and right choose an axis, up and down move the lower end of what is kept, with Shift the upper one.
 
+import { cleared, redrawn } from "./canvas.js";
 import { number } from "./format.js";
 
 const PAD = { left: 60, right: 60, top: 26, bottom: 14 };
 const GRIP = 14; // pixels beside an axis where a drag begins on it
+const KEY = 0.05; // of an axis, that a key moves an end by
 
 // One axis: where each row crosses it (0 at the bottom, 1 at the top, null for no value), and its ticks.
 export function axisOf(name, values) {
@@ -28,12 +31,14 @@ export function axisOf(name, values) {
 export class Parallel {
   // `changed(brushes)`: {axis: [from, to]} after each drag.
   constructor(canvas, changed) {
-    Object.assign(this, { canvas, changed, axes: [], colours: [], brushes: {}, drag: null });
+    Object.assign(this, { canvas, changed, axes: [], colours: [], brushes: {}, drag: null, chosen: 0, held: false });
     canvas.addEventListener("pointerdown", (e) => this.press(e));
     canvas.addEventListener("pointermove", (e) => this.move(e));
     canvas.addEventListener("pointerup", () => this.release());
-    new ResizeObserver(() => this.draw()).observe(canvas);
-    addEventListener("theme", () => this.draw());
+    canvas.addEventListener("keydown", (e) => this.key(e));
+    canvas.addEventListener("keyup", () => this.lift());
+    for (const kind of ["focus", "blur"]) canvas.addEventListener(kind, () => this.draw());
+    redrawn(canvas, () => this.draw());
   }
 
   set(axes, colours, brushes) {
@@ -75,6 +80,29 @@ export class Parallel {
     this.changed(this.brushes);
   }
 
+  key(event) {
+    const [side, up] = [{ ArrowLeft: -1, ArrowRight: 1 }[event.key], { ArrowDown: -KEY, ArrowUp: KEY }[event.key]];
+    if (!this.axes.length || (!side && !up)) return;
+    event.preventDefault();
+    if (side) this.chosen = (this.chosen + side + this.axes.length) % this.axes.length;
+    else this.nudge(this.axes[this.chosen].name, up, event.shiftKey);
+    this.draw();
+  }
+
+  lift() {
+    if (!this.held) return;
+    this.held = false;
+    this.changed(this.brushes);
+  }
+
+  nudge(name, by, upper) {
+    const [low, high] = this.brushes[name] ?? [0, 1];
+    const kept = upper ? [low, Math.min(1, Math.max(low, high + by))] : [Math.max(0, Math.min(high, low + by)), high];
+    if (kept[0] < KEY / 2 && kept[1] > 1 - KEY / 2) delete this.brushes[name];
+    else this.brushes[name] = kept;
+    this.held = true;
+  }
+
   // A press without a drag takes the axis's brush away.
   brush() {
     const { name, from, to } = this.drag;
@@ -83,14 +111,8 @@ export class Parallel {
   }
 
   draw() {
-    const ratio = devicePixelRatio || 1;
-    this.width = this.canvas.clientWidth;
-    this.height = this.canvas.clientHeight;
-    this.canvas.width = this.width * ratio;
-    this.canvas.height = this.height * ratio;
-    const c = this.canvas.getContext("2d");
-    c.scale(ratio, ratio);
-    const css = getComputedStyle(this.canvas);
+    const { c, css, width, height } = cleared(this.canvas);
+    Object.assign(this, { width, height });
     const rows = this.colours.map((_, i) => i);
     const kept = rows.filter((i) => this.keeps(i));
     const left = new Set(kept);
@@ -99,7 +121,8 @@ export class Parallel {
     c.globalAlpha = kept.length > 200 ? 0.35 : 0.75;
     for (const i of kept) this.line(c, i, css.getPropertyValue(this.colours[i]));
     c.globalAlpha = 1;
-    this.axes.forEach((axis, i) => this.axis(c, axis, this.x(i), css));
+    const chosen = document.activeElement === this.canvas && this.axes[this.chosen];
+    this.axes.forEach((axis, i) => this.axis(c, axis, this.x(i), css, axis === chosen));
   }
 
   line(c, row, colour) {
@@ -117,7 +140,7 @@ export class Parallel {
     c.stroke();
   }
 
-  axis(c, { name, ticks }, x, css) {
+  axis(c, { name, ticks }, x, css, chosen) {
     c.strokeStyle = css.getPropertyValue("--dim");
     c.beginPath();
     c.moveTo(x, this.y(0));
@@ -128,13 +151,20 @@ export class Parallel {
       c.fillStyle = css.getPropertyValue("--focus");
       c.fillRect(x - 3, this.y(brush[1]), 6, this.y(brush[0]) - this.y(brush[1]));
     }
-    c.fillStyle = css.getPropertyValue("--text");
-    c.font = "12px system-ui, sans-serif";
+    c.fillStyle = css.getPropertyValue(chosen ? "--focus" : "--text");
+    c.font = `${chosen ? "bold " : ""}12px system-ui, sans-serif`;
     c.textAlign = "center";
     c.fillText(name, x, 14);
     c.fillStyle = css.getPropertyValue("--dim");
     const last = x > this.width - PAD.right - 1;
     c.textAlign = last ? "right" : "left";
-    for (const [t, text] of ticks) c.fillText(text.slice(0, 16), x + (last ? -5 : 5), this.y(t) + 4);
+    c.strokeStyle = css.getPropertyValue("--page"); // lines that pass behind a figure do not strike it through
+    c.lineWidth = 4;
+    for (const [t, text] of ticks) {
+      const place = [text.slice(0, 16), x + (last ? -5 : 5), this.y(t) + 4];
+      c.strokeText(...place);
+      c.fillText(...place);
+    }
+    c.lineWidth = 1;
   }
 }

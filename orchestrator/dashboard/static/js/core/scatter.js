@@ -1,5 +1,6 @@
 // Quality against diversity on a plain canvas: a point a trial, the front as a line.
 
+import { cleared, redrawn } from "./canvas.js";
 import { number } from "./format.js";
 
 const PAD = { left: 56, right: 12, top: 10, bottom: 30 };
@@ -13,8 +14,7 @@ export class Scatter {
         .sort((a, b) => a[0] - b[0])[0];
       if (near && near[0] < 12) picked(near[1].key);
     });
-    new ResizeObserver(() => this.draw()).observe(canvas);
-    addEventListener("theme", () => this.draw());
+    redrawn(canvas, () => this.draw());
   }
 
   set(points, names) {
@@ -23,14 +23,8 @@ export class Scatter {
   }
 
   draw() {
-    const ratio = devicePixelRatio || 1;
-    this.width = this.canvas.clientWidth;
-    this.height = this.canvas.clientHeight;
-    this.canvas.width = this.width * ratio;
-    this.canvas.height = this.height * ratio;
-    const c = this.canvas.getContext("2d");
-    c.scale(ratio, ratio);
-    const css = getComputedStyle(this.canvas);
+    const { c, css, width, height } = cleared(this.canvas);
+    Object.assign(this, { width, height });
     this.scales();
     this.frame(c, css);
     const front = this.points.filter((p) => p.front).sort((a, b) => a.x - b.x);

@@ -149,5 +149,4 @@ onBack(() => {
 });
 addEventListener("theme", () => told && curves());
 board.log = Boolean(view.log);
-names();
-load();
+load().then(names); // the curves first

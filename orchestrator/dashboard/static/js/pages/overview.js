@@ -3,7 +3,7 @@
 import { get } from "../core/api.js";
 import { banner, byId, el, replace, table } from "../core/dom.js";
 import { duration, number, tone, value, when } from "../core/format.js";
-import { onAlarm, onHello, onRuns } from "../core/live.js";
+import { onAlarm, onHello, onRuns, paced } from "../core/live.js";
 
 const LATEST = 12;
 const REST = 1000;
@@ -14,6 +14,7 @@ const none = (text) => el("p", { class: "note" }, text);
 
 let runs = []; // newest first
 let known = new Map();
+let stale = ""; // why they may be old
 
 function rows(told) {
   const names = Object.keys(told.columns).filter((name) => Array.isArray(told.columns[name]));
@@ -51,10 +52,11 @@ async function load() {
     known = new Map(runs.map((run) => [run.id, run]));
     now();
     latest();
-    banner(told.stale ? `This is what the store last said: ${told.stale}` : "");
+    stale = told.stale;
+    banner(stale ? `This is what the store last said: ${stale}` : "");
   } catch (error) {
     banner(error.message);
-    setTimeout(load, 3000);
+    setTimeout(() => { loaded = load(); }, 3000);
   }
 }
 
@@ -101,33 +103,31 @@ async function alarms() {
   }
 }
 
-let due = 0;
-
-onRuns((changed) => {
-  let fresh = false;
+const redraw = paced(() => {
+  now();
+  latest();
+}, REST);
+let loaded = load();
+// What is heard while all is read may be newer than that.
+onRuns(async (changed) => {
+  await loaded;
   for (const row of changed) {
     const run = known.get(row.id);
     if (run) Object.assign(run, row);
     else {
-      fresh = true;
       known.set(row.id, row);
       runs.unshift(row);
     }
   }
-  clearTimeout(due);
-  due = setTimeout(() => { now(); latest(); }, fresh ? 0 : REST);
+  redraw();
 });
-let asked = 0;
-onAlarm(() => {
-  clearTimeout(asked);
-  asked = setTimeout(alarms, REST); // a burst of alarms is one question
-});
+onAlarm(paced(alarms, REST)); // a burst of alarms is one question
 let met = false;
-onHello(() => {
-  if (met) load();
+onHello(async (said) => {
+  await loaded;
+  if (met || said.stale !== stale) loaded = load();
   met = true;
 });
-load();
 servers();
 alarms();
 devices();

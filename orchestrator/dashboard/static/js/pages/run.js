@@ -4,7 +4,7 @@ import { get, query } from "../core/api.js";
 import { Board } from "../core/chart.js";
 import { banner, byId, replace, el } from "../core/dom.js";
 import { duration, evidence, number, tone, when } from "../core/format.js";
-import { onAlarm, onHello, onRuns } from "../core/live.js";
+import { onAlarm, onHello, onRuns, paced } from "../core/live.js";
 import { rates } from "../core/rates.js";
 import { Slider } from "../core/slider.js";
 import { onBack, read, write } from "../core/url.js";
@@ -89,7 +89,7 @@ async function draw() {
     if (title === "Gradient norms") learning();
   }
   spells(board.verdicts, board.changes, (step) => { board.point(step); slider.near(step); told(step); });
-  throughput(curves);
+  throughput(curves, (run.sealed ?? run.live)?.ranks);
   if (view.zoom) board.zoom(view.zoom.split("-").map(Number));
   if (slider.step !== undefined) told(slider.step);
   return null;
@@ -111,20 +111,7 @@ function show(title, lines) {
   charts.get(title).draw(curves.step, lines);
 }
 
-let due = 0;
-let busy = false;
-
-// At most one refresh each REST ms, however often the run says that it went on.
-function refresh() {
-  clearTimeout(due);
-  due = setTimeout(async () => {
-    if (busy) return refresh();
-    busy = true;
-    await load();
-    busy = false;
-    return null;
-  }, REST);
-}
+const refresh = paced(load, REST);
 
 async function load() {
   try {
@@ -160,8 +147,8 @@ onBack(() => {
 onRuns((rows) => rows.some((row) => row.id === RUN) && refresh());
 onAlarm((alarm) => alarm.run === RUN && refresh());
 let met = false;
-onHello(() => {
-  if (met) refresh();
+onHello((said) => {
+  if (met || said.stale) refresh();
   met = true;
 });
 logarithmic();

@@ -66,10 +66,17 @@ export function spells(verdicts, changes, go) {
 const SPEED = [["images_per_second", "images a second"], ["data_wait", "waits for data, share"], ["sync_wait", "waits for other ranks, share"],
   ["cpu_use", "CPU used, share"]];
 
-export function throughput(curves) {
+// `ranks`: each rank's figures at its last tick, where there are several.
+export function throughput(curves, ranks) {
   const last = (name) => curves.series[name]?.last.findLast((v) => v !== null);
   const rows = SPEED.filter(([name]) => last(name) !== undefined).map(([name, label]) => [label, number(last(name))]);
-  replace(byId("speed"), rows.length ? fields(rows) : none("Not measured."));
+  replace(byId("speed"), rows.length ? fields(rows) : none("Not measured."), ranks?.length > 1 && byRank(ranks));
+}
+
+function byRank(ranks) {
+  const shown = SPEED.filter(([name]) => ranks.some((rank) => rank[name] !== undefined));
+  return table(["rank", "host", ...shown.map(([, label]) => label)],
+    ranks.map((rank) => [number(rank.rank), value(rank.host), ...shown.map(([name]) => number(rank[name], 3))]), "By rank");
 }
 
 export async function logs(api) {

@@ -12,9 +12,10 @@ const MOST = 200; // runs that can be compared
 const SHOWN = "sample,name,family,state,verdict,step,fid,coverage,recall,created,seconds,sweep,seed";
 const DEFAULTS = { q: "", sort: "-created", columns: SHOWN, runs: "" };
 
-const WIDTHS = { sample: 76, name: 170, id: 190, sweep: 180, verdict: 150, created: 178, time: 178, coverage: 100, seconds: 100, family: 90, state: 110, images_per_second: 110, alarm: 200 };
-const NUMBERS = new Set(["step", "fid", "kid", "precision", "coverage", "recall", "seconds", "images_per_second", "seed", "attempt"]);
-const LABELS = { seconds: "duration", created: "begun", time: "last heard", images_per_second: "images/s" };
+const WIDTHS = { sample: 76, name: 170, id: 190, sweep: 180, verdict: 150, created: 178, time: 178, coverage: 100, seconds: 100, family: 90, state: 110, images_per_second: 110, error_rate: 150, alarm: 200 };
+const NUMBERS = new Set(["step", "fid", "kid", "precision", "coverage", "recall", "seconds", "images_per_second", "seed", "attempt", "since", "error_rate", "error_low", "error_high"]);
+const LABELS = { seconds: "duration", created: "begun", time: "last heard", images_per_second: "images/s",
+  since: "verdict since step", error_rate: "error rate", error_low: "error rate from", error_high: "error rate to" };
 
 let data = {}; // column name -> array
 let count = 0;
@@ -22,6 +23,7 @@ let places = new Map(); // id -> place in the columns
 let view = read(DEFAULTS);
 let selected = new Set(view.runs.split(",").filter(Boolean));
 let shown = new Set(); // ids in the table
+let stale = ""; // why they may be old
 
 const at = (field, row) => data[field]?.[row] ?? null;
 const table = new Rows(byId("table"), { sort, key: (row) => at("id", row) });
@@ -36,6 +38,7 @@ const CELLS = {
   time: (row) => when(at("time", row)),
   seconds: (row) => duration(at("seconds", row)),
   seed: (row) => value(at("seed", row)),
+  error_rate: (row) => errors(row),
 };
 
 function tag(word) {
@@ -47,6 +50,12 @@ function picture(row) {
   if (step === null) return "";
   const src = `/api/runs/${at("id", row)}/samples/${step}.png`;
   return el("img", { src, alt: "", loading: "lazy", decoding: "async", width: "34", height: "34" });
+}
+
+// How often people took real pictures for generated ones or the other way round, with the 95 % interval.
+function errors(row) {
+  const percent = (name) => Math.round(100 * at(name, row));
+  return at("error_rate", row) === null ? NONE : `${percent("error_rate")} % (${percent("error_low")} to ${percent("error_high")})`;
 }
 
 function tick(row) {
@@ -72,7 +81,7 @@ function columns() {
 
 function sort(name) {
   const now = view.sort.replace(/^-/, "");
-  const down = now === name ? !view.sort.startsWith("-") : NUMBERS.has(name) && !/fid|kid/.test(name);
+  const down = now === name ? !view.sort.startsWith("-") : NUMBERS.has(name) && !/fid|kid|since/.test(name);
   change({ sort: (down ? "-" : "") + name }, true);
 }
 
@@ -185,10 +194,11 @@ async function load() {
     if (first) byId("filter").value = view.q;
     show(!first);
     chosen();
-    banner(told.stale ? `This is what the store last said: ${told.stale}` : "");
+    stale = told.stale;
+    banner(stale ? `This is what the store last said: ${stale}` : "");
   } catch (error) {
     banner(error.message);
-    setTimeout(load, 3000);
+    setTimeout(() => { loaded = load(); }, 3000);
   }
 }
 
@@ -217,10 +227,15 @@ onBack(() => {
   show();
   chosen();
 });
-onRuns(heard);
+let loaded = load();
+// What is heard while all is read may be newer than that.
+onRuns(async (rows) => {
+  await loaded;
+  if (data.id) heard(rows);
+});
 let met = false;
-onHello(() => {
-  if (met) load();
+onHello(async (said) => {
+  await loaded;
+  if (met || said.stale !== stale) loaded = load();
   met = true;
 });
-load();

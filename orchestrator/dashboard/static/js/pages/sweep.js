@@ -2,7 +2,7 @@
 // What is brushed, filtered and sorted is in the address.
 
 import { actionButton, confirm, told } from "../core/confirm.js";
-import { byId, el, replace, table } from "../core/dom.js";
+import { byId, el, renew, replace, table } from "../core/dom.js";
 import { NONE, duration, number, value } from "../core/format.js";
 import { Parallel, axisOf } from "../core/parallel.js";
 import { poll } from "../core/poll.js";
@@ -38,7 +38,8 @@ function draw() {
   head();
   const state = url.read(DEFAULTS);
   const ends = Object.keys(sweep.summary.ends);
-  replace(byId("end"), el("option", { value: "" }, "any end"), ends.map((end) => el("option", { value: end }, end)));
+  const options = [el("option", { value: "" }, "any end"), ends.map((end) => el("option", { value: end }, end))];
+  if (byId("end").length !== ends.length + 1) replace(byId("end"), options); // an open one stays open
   byId("end").value = state.end;
   const colour = colourOf(ends);
   lines(state, colour);
@@ -106,16 +107,22 @@ function sorted(rows, { sort, order }) {
   });
 }
 
+function resort(name) {
+  const { sort, order } = url.read(DEFAULTS);
+  change({ sort: name, order: sort === name && order === "up" ? "down" : "up" });
+}
+
 function trials(rows, state) {
   const heading = (name, text) => el("button", {
     id: `sort-${name}`, type: "button",
-    on: { click: () => change({ sort: name, order: state.sort === name && state.order === "up" ? "down" : "up" }) },
+    on: { click: () => resort(name) },
   }, state.sort === name ? `${text} ${state.order === "up" ? "▲" : "▼"}` : text);
   const heads = [heading("number", "Trial"), heading("end", "End"), "Verdict and reason", "Parameters",
     heading("objective", sweep.plan.objectives[0]), heading("step", "Step"), heading("rung", "Rung"),
     heading("cost", "Device time"), "Run"];
-  replace(byId("trials"), table(heads, rows.slice(0, MOST_ROWS).map(row)),
-    rows.length > MOST_ROWS && el("p", { class: "note" }, `the first ${MOST_ROWS} are shown; brush or filter for others`));
+  const some = rows.slice(0, MOST_ROWS);
+  renew(byId("trials"), heads, some.map(row), some.map((r) => r.number));
+  byId("more").hidden = rows.length <= MOST_ROWS;
 }
 
 function row(r) {

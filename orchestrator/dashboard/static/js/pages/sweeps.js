@@ -1,6 +1,6 @@
 // All sweeps, the newest first.
 
-import { byId, el, replace, table } from "../core/dom.js";
+import { byId, el, renew, replace } from "../core/dom.js";
 import { duration, number, when } from "../core/format.js";
 import { poll } from "../core/poll.js";
 
@@ -9,9 +9,9 @@ poll("/api/sweeps", ({ sweeps }) => {
     replace(byId("sweeps"), el("p", { class: "note" }, "No sweeps yet. Begin one: ganctl sweep start RECIPE"));
     return;
   }
-  replace(byId("sweeps"), table(["Sweep", "Name", "State", "Begun", "Trials", "How they ended", "Best", "Device time"],
+  renew(byId("sweeps"), ["Sweep", "Name", "State", "Begun", "Trials", "How they ended", "Best", "Device time"],
     sweeps.map((s) => [
       el("a", { href: `/sweeps/${s.id}`, id: `s-${s.id}` }, s.id), s.name ?? "", s.state, when(s.created),
       number(s.trials), Object.entries(s.ends).map(([end, n]) => `${n} ${end}`).join(", "),
-      s.best === null ? "" : `${s.objectives[0]} ${number(s.best)}`, duration(s.device_seconds)])));
+      s.best === null ? "" : `${s.objectives[0]} ${number(s.best)}`, duration(s.device_seconds)]), sweeps.map((s) => s.id));
 });
