@@ -46,8 +46,10 @@ def doc_of(config: Config) -> str:
 
 def section_fields(experiment: Experiment, section: str, values: Mapping[str, Any]) -> Iterator[Document]:
     """The fields of one section that have a plain value, in order; others are changed on the command line."""
-    schema = type(getattr(experiment, section)).model_json_schema()
-    for name, about in schema.get("properties", {}).items():
+    config = type(getattr(experiment, section))
+    schema = config.model_json_schema()
+    for name in config.field_names():
+        about = schema["properties"][name]
         path, value = f"{section}.{name}", values.get(name)
         if path in FIXED or isinstance(value, dict):
             continue

@@ -91,7 +91,7 @@ def _phase(phase: Phase) -> list[str]:
 def _fields(cls: type[Family]) -> Iterator[str]:
     """The fields of the family's own, and those it shares with others."""
     own = {name for name in cls.__annotations__ if name in cls.model_fields}
-    rows = {name: _field(name, info) for name, info in cls.model_fields.items()}
+    rows = {name: _field(name, cls.model_fields[name]) for name in cls.field_names()}
     yield _table(["field", "default", "what it is"], [rows[name] for name in rows if name in own])
     if shared := [rows[name] for name in rows if name not in own]:
         yield "Fields it shares with other families:"

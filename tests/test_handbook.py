@@ -43,3 +43,9 @@ def test_a_page_names_its_paper_its_phases_and_its_recipes(tag: str) -> None:
 
 def test_every_recipe_stands_on_one_page() -> None:
     assert sorted(name for tag in FAMILIES for name in recipes_of(tag)) == sorted(RECIPES)
+
+
+def test_a_familys_own_fields_come_before_those_that_it_shares_and_options_last() -> None:
+    names = family_class("dcgan").field_names()
+    assert sorted(names) == sorted(family_class("dcgan").model_fields)
+    assert names.index("width") < names.index("lr_g") < names.index("augment")
