@@ -5,6 +5,7 @@ from __future__ import annotations
 from gans.data.base import DataConfig
 from gans.data.encoded import EncodedImages
 from gans.data.loader import Loader
+from gans.metrics.evaluator import require_enough
 from orchestrator.cluster import local_capacity
 from orchestrator.errors import ConditionalWritesMissing, ConfigError, ResourceError
 from orchestrator.experiment import Experiment
@@ -52,7 +53,7 @@ def check_data(experiment: Experiment) -> None:
     for progress in (0.0, 1.0):
         rows = experiment.gan.rows(progress, train.batch, dataset.spec)
         Loader(dataset, rows, world=world, seed=0, pieces=train.accumulate, unit=unit)
-    data.load("held_out", files)
+    require_enough(dataset, data.load("held_out", files))
 
 
 def _undecoded(data: DataConfig) -> DataConfig:

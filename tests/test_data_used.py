@@ -17,7 +17,7 @@ from gans.data.shapes import Shapes
 from gans.data.stacked import StackedDigits
 from gans.family import Family
 from gans.sampling import balanced, real_inputs
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, DataError
 from orchestrator.experiment import parse
 from orchestrator.preflight import check_data
 from orchestrator.recipes import load
@@ -83,8 +83,15 @@ def test_a_mistake_within_data_is_told_with_its_field() -> None:
 
 
 def test_checks_decode_nothing_of_data_within_data(tmp_path: Path) -> None:
-    for path in folder(tmp_path, 12).rglob("*.png"):
+    for path in folder(tmp_path, 40).rglob("*.png"):
         truncate(path)  # the headers stay readable
     data = LowRes(of=Images(path=str(tmp_path), held_out=0.5), factor=2)
     document = load("vanilla.digits").override({"train.batch": 2}).document()
     check_data(parse(document | {"data": data.model_dump()}))
+
+
+def test_too_few_held_out_for_metrics_is_told_before_a_run(tmp_path: Path) -> None:
+    document = load("vanilla.digits").override({"train.batch": 2}).document()
+    data = Images(path=str(folder(tmp_path, 30)), held_out=0.1).model_dump()
+    with pytest.raises(DataError, match=r"the held-out split has \d samples; metrics need at least 8"):
+        check_data(parse(document | {"data": data}))

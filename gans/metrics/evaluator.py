@@ -29,6 +29,17 @@ WORST_DISTANCE = 1e6
 KID_SUBSETS, KID_SUBSET_SIZE = 10, 250
 
 
+def require_enough(train: Dataset, held_out: Dataset) -> None:
+    """Raise DataError where metrics cannot be computed, because either split has fewer than 8 samples."""
+    short = [
+        f"the {name} split has {len(split)} samples; metrics need at least {MIN_SAMPLES}"
+        for name, split in (("training", train), ("held-out", held_out))
+        if len(split) < MIN_SAMPLES
+    ]
+    if short:
+        raise DataError("\n".join(short))
+
+
 class Evaluator:
     """Scores samples against `train`; `held_out`, scored alike, gives the floor.
 
@@ -40,11 +51,7 @@ class Evaluator:
     def __init__(
         self, train: Dataset, held_out: Dataset, extractor: Extractor, num_samples: int = 0, seed: int = 0
     ) -> None:
-        for name, split in (("training", train), ("held-out", held_out)):
-            if len(split) < MIN_SAMPLES:
-                raise DataError(
-                    f"the {name} split has {len(split)} samples; metrics need at least {MIN_SAMPLES}"
-                )
+        require_enough(train, held_out)
         if num_samples < 0 or 0 < num_samples < MIN_SAMPLES:
             raise ConfigError(
                 f"num_samples={num_samples}: metrics need at least {MIN_SAMPLES} samples, or 0 for all"
