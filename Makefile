@@ -20,8 +20,8 @@ demo: install  ## the main job: sweep, train the winner, print where the results
 test: install  ## the tests without those marked slow, in two processes
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
 
-test-slow: install  ## the tests marked slow: real clusters, long training
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+test-slow: install  ## the tests marked slow: real clusters, long training; in two processes
+	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(ARGS)
 
 lint: install  ## ruff, mypy, import layers
 	$(BIN)/ruff check .

@@ -184,7 +184,7 @@ def test_a_process_that_trains_is_stopped(frozen: bool, file_store: str) -> None
             process.send_signal(signal.SIGSTOP)
         told, spent = ganctl_stop(file_store, run.id)
         assert told["state"] == "stopped"
-        assert process.wait(5) == (-signal.SIGKILL if frozen else 7)
+        assert process.wait(15) == (-signal.SIGKILL if frozen else 7)
         assert spent < PATIENCE
         assert bool(run.checkpoints()) != frozen
         assert driver_of(run.objects, run.id) is None or frozen
@@ -208,7 +208,7 @@ def test_two_workers_on_a_ray_of_their_own_are_stopped(frozen: bool, file_store:
         assert told["state"] == "stopped"
         assert spent < PATIENCE
         nothing_left(folder, PATIENCE - (time.monotonic() - begun))
-        process.wait(5)
+        process.wait(15)
         assert bool(run.checkpoints()) != frozen
 
 
