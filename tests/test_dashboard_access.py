@@ -18,13 +18,13 @@ from orchestrator.store.layout import run_key
 from orchestrator.store.objects import Objects
 from orchestrator.store.reader import Run
 from orchestrator.store.writer import RunWriter
-from tests.support.browsing import Site, Visit, chromium, serving, visiting
+from tests.support.browsing import Site, Visit, chromium, serving, visit, visiting
 from tests.support.dashboard import ill_run, recorded
 from tests.support.models import bare_run
 from tests.support.sweeps import Made, make_sweep
 
 pytestmark = pytest.mark.slow
-__all__ = ["chromium"]
+__all__ = ["chromium", "visit"]
 
 # Texts whose contrast to what is behind them is too low (WCAG 2.2, 1.4.3); what is switched off need not be read.
 FAINT = """() => {
@@ -79,12 +79,6 @@ def site(made: Made) -> Iterator[Site]:
     with serving(made.objects, ray="http://head:8265") as served:
         served.app.state.ray._get = recorded
         yield served
-
-
-@pytest.fixture
-def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
-    with visiting(chromium, site) as visit:
-        yield visit
 
 
 def drawn(objects: Objects) -> list[str]:

@@ -12,13 +12,13 @@ from orchestrator.driving import driver_of
 from orchestrator.registry import Candidate, Registry
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.reader import Run
-from tests.support.browsing import Site, Visit, chromium, serving, until, visiting
+from tests.support.browsing import Site, Visit, chromium, serving, until, visit, visiting
 from tests.support.dashboard import decide, ill_run, recorded
 from tests.support.models import bare_run, trained_run
 from tests.support.sweeps import make_sweep
 
 pytestmark = pytest.mark.slow
-__all__ = ["chromium"]
+__all__ = ["chromium", "visit"]
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -32,12 +32,6 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Objects:
 def site(objects: Objects) -> Iterator[Site]:
     with serving(objects) as site:
         yield site
-
-
-@pytest.fixture
-def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
-    with visiting(chromium, site) as visit:
-        yield visit
 
 
 def agree(page: Page, button: str, **fields: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from orchestrator.dashboard.launching import form
 from orchestrator.registry import Candidate, Registry
@@ -21,12 +21,12 @@ from orchestrator.runlog import Log
 from orchestrator.store.ids import new_id
 from orchestrator.store.objects import Objects, open_objects
 from orchestrator.store.writer import RunWriter
-from tests.support.browsing import Site, Visit, chromium, serving, visiting
+from tests.support.browsing import Site, Visit, chromium, serving, visit
 from tests.support.dashboard import recorded
 from tests.support.sweeps import experiment_of, make_sweep
 
 pytestmark = pytest.mark.slow
-__all__ = ["chromium"]
+__all__ = ["chromium", "visit"]
 
 EVIL = "</script><img src=x onerror=\"document.body.id='owned'\"><svg onload=alert(1)>"
 SIGN = {"signal": EVIL, "value": 0.05, "threshold": 0.2, "window": 4, "step": 1}
@@ -85,12 +85,6 @@ def site(bad: Bad) -> Iterator[Site]:
     with serving(bad.objects, ray="http://head:8265") as served:
         served.app.state.ray._get = cluster
         yield served
-
-
-@pytest.fixture
-def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
-    with visiting(chromium, site) as visit:
-        yield visit
 
 
 PAGES = {

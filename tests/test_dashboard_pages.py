@@ -25,10 +25,10 @@ from orchestrator.store.layout import judgements_key
 from orchestrator.store.objects import open_objects
 from orchestrator.store.reader import Run
 from orchestrator.store.writer import RunWriter
-from tests.support.browsing import Site, Visit, chromium, serving, visiting
+from tests.support.browsing import Site, Visit, chromium, serving, visit, visiting
 
 pytestmark = pytest.mark.slow
-__all__ = ["chromium"]
+__all__ = ["chromium", "visit"]
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 SHORT: dict[str, Any] = {
@@ -63,12 +63,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 def site(store: str) -> Iterator[Site]:
     with serving(open_objects(store)) as site:
         yield site
-
-
-@pytest.fixture
-def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
-    with visiting(chromium, site) as visit:
-        yield visit
 
 
 def ids(store: str) -> list[str]:

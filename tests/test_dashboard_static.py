@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.dashboard import pages, pages_more
+from orchestrator.dashboard import pages
 
 FOLDER = Path(pages.__file__).parent
 STATIC = FOLDER / "static"
@@ -57,5 +57,5 @@ def test_styles_ask_for_nothing() -> None:
 
 
 def test_every_link_of_the_header_is_a_route() -> None:
-    paths = {route.path for route in [*pages.routes, *pages_more.routes]}
+    paths = {route.path for route in pages.routes}
     assert {path for path, _ in pages.NAVIGATION} <= paths

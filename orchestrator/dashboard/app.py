@@ -32,7 +32,7 @@ STATIC = Path(__file__).with_name("static")
 SPARE = 8  # threads of their own for what is answered from memory
 MODULES = (
     *("api_runs", "feed", "api_sweeps", "api_models", "api_more", "api_rate", "actions"),
-    *("pages", "pages_more", "metrics"),
+    *("pages", "metrics"),
 )
 """Each has `routes`."""
 

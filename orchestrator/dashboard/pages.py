@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Awaitable, Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from orchestrator.errors import NotFound
-from orchestrator.store.ids import check_id
+from orchestrator.errors import ConfigError, NotFound
+from orchestrator.store.ids import check_id, check_name
+
+Page = Callable[[Request], Awaitable[HTMLResponse]]
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -41,28 +44,30 @@ def render(request: Request, template: str, status: int = 200, **context: Any) -
     return HTMLResponse(html, status, headers={"Cache-Control": "no-store"})
 
 
-async def overview(request: Request) -> HTMLResponse:
-    """What runs now, alarms, what is next, the servers."""
-    return render(request, "overview.html")
+def shell(template: str, **context: Any) -> Page:
+    """The page made from `template`, which is about nothing in particular."""
+
+    async def page(request: Request) -> HTMLResponse:
+        return render(request, template, **context)
+
+    return page
 
 
-async def runs(request: Request) -> HTMLResponse:
-    """All runs in one table."""
-    return render(request, "runs.html")
+def about(template: str, kind: str, check: Callable[[str], str]) -> Page:
+    """The page of one `kind`, whose id in the path passes `check`.
 
+    That it exists is asked by the page, so that it also opens where the store is down.
+    """
 
-async def run(request: Request) -> HTMLResponse:
-    """One run. That it exists is asked by the page, so that it also opens where the store is down."""
-    try:
-        run_id = check_id(request.path_params["run"])
-    except NotFound as error:
-        return render(request, "missing.html", status=404, why=str(error))
-    return render(request, "run.html", current="/runs", run=run_id)
+    async def page(request: Request) -> HTMLResponse:
+        try:
+            found = check(request.path_params["id"])
+        except (ConfigError, NotFound) as error:
+            return render(request, "missing.html", status=404, why=str(error))
+        context: dict[str, Any] = {"current": f"/{kind}s", kind: found}
+        return render(request, template, **context)
 
-
-async def compare(request: Request) -> HTMLResponse:
-    """Several runs over each other; the page reads which ones from its own address."""
-    return render(request, "compare.html", current="/runs")
+    return page
 
 
 @cache
@@ -71,8 +76,16 @@ def _environment() -> Environment:
 
 
 routes: list[Route] = [
-    Route("/", overview),
-    Route("/runs", runs),
-    Route("/runs/{run}", run),
-    Route("/compare", compare),
+    Route("/", shell("overview.html")),
+    Route("/runs", shell("runs.html")),
+    Route("/runs/{id}", about("run.html", "run", check_id)),
+    Route("/compare", shell("compare.html", current="/runs")),
+    Route("/sweeps", shell("sweeps.html")),
+    Route("/sweeps/{id}", about("sweep.html", "sweep", partial(check_id, kind="sweep"))),
+    Route("/models", shell("models.html")),
+    Route("/models/{id}", about("model.html", "model", check_name)),
+    Route("/alarms", shell("alarms.html")),
+    Route("/cluster", shell("cluster.html")),
+    Route("/launch", shell("launch.html")),
+    Route("/rate", shell("rate.html")),
 ]

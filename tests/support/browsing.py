@@ -143,6 +143,13 @@ def visiting(browser: Browser, site: Site, scheme: Any = "light") -> Iterator[Vi
     assert not watch.wrong, "\n".join(watch.wrong)
 
 
+@pytest.fixture
+def visit(chromium: Browser, site: Site) -> Iterator[Visit]:
+    """A person at the test's own `site`."""
+    with visiting(chromium, site) as visit:
+        yield visit
+
+
 def until(there: Callable[[], bool], what: str, seconds: float = PATIENCE_MS / 1000) -> None:
     """Wait until `there` holds."""
     deadline = time.monotonic() + seconds
