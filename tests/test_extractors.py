@@ -70,6 +70,25 @@ def test_the_cache_key_changes_with_data_and_seed_alone() -> None:
     assert convnet.cache_key(digits(), 1) != key
 
 
+def test_a_hardened_classifier_reads_spoiled_pictures_better_and_has_a_key_of_its_own(
+    cache: Memory, classifier: convnet.ConvExtractor
+) -> None:
+    assert convnet.cache_key(digits(), 0, hardened=True) != convnet.cache_key(digits(), 0)
+    hardened = metrics.classifier_extractor(digits(), cache=cache, hardened=True)
+    assert hardened.name != classifier.name
+    batch = to_float(digits(1400, 1797).tensors)
+    x, labels = batch["x"], batch["label"]
+    spoiled = x + 0.4 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+
+    def right(extractor: convnet.ConvExtractor, pictures: torch.Tensor) -> float:
+        likely = extractor.probabilities(extractor.features(pictures))
+        assert likely is not None
+        return float((likely.argmax(1) == labels).float().mean())
+
+    assert right(hardened, x) >= right(classifier, x) - 0.01
+    assert right(hardened, spoiled) > right(classifier, spoiled) + 0.02
+
+
 def test_training_is_deterministic_and_leaves_the_global_rng_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convnet, "MIN_STEPS", 20)
     monkeypatch.setattr(convnet, "EPOCHS", 1)

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from gans.data.base import DataSpec, Field, Modes, Resident
 from gans.data.points import Grid, Ring
 from gans.errors import ConfigError
+from gans.families.vanilla import Vanilla
 from gans.protocols.benchmarks import NAMES, Benchmark, benchmark, documents
 from gans.protocols.measures import Figures, PointsJudge, StackedJudge
 from gans.protocols.methods import Budget
-from gans.protocols.points import Maxout, PointsGAN
+from gans.protocols.points import Maxout, PackedPoints, PointsGAN
 from gans.training import build
 from orchestrator import protocols
 from orchestrator.protocols import Plan
@@ -154,6 +155,25 @@ def test_maxout_takes_the_largest_of_neighbours() -> None:
     assert Maxout(3)(x).tolist() == [[5.0, -1.0]]
 
 
+def kinks(first: nn.Linear) -> Tensor:
+    """Distances from the origin at which the units of a first layer bend."""
+    return first.bias.abs() / first.weight.norm(dim=1)
+
+
+def test_a_packed_discriminator_with_penalties_begins_with_its_kinks_spread_over_the_grid() -> None:
+    family = benchmark("grid").entrant("pacgan2-r", Budget(1, quick=True)).family
+    assert isinstance(family, PackedPoints)
+    nets = build(family, Grid(num=8).load("train"), seed=0)
+    plain = build(Vanilla(width=256, depth=3, latent_dim=2, pac=2), Grid(num=8).load("train"), seed=0)
+    first, *rest = (m for m in nets["discriminator"].modules() if isinstance(m, nn.Linear))
+    before = next(m for m in plain["discriminator"].modules() if isinstance(m, nn.Linear))
+    assert kinks(before).median() < 1 < 1.5 < kinks(first).median() < 4
+    for layer in rest:  # He et al. 2015 for a slope of .2, and no bias
+        assert float(layer.weight.detach().std()) == pytest.approx((2 / 1.04 / layer.in_features) ** 0.5, rel=0.15)
+        assert not layer.bias.detach().any()
+    assert (family.pac, family.critic_steps, family.loss) == (2, 3, "relativistic")
+
+
 def test_the_published_budget_is_the_papers() -> None:
     e = benchmark("ring").entrant("pacgan4", benchmark("ring").budget())
     assert (e.train.steps, e.train.batch, e.train.ema) == (400_000, 400, False)
@@ -188,6 +208,13 @@ def test_settings_hold_all_that_figures_depend_on() -> None:
     objects = [Plan(bench, budget, ("gan",), 1).folder for budget in (bench.budget(), bench.budget(1.0))]
     assert len(set(objects)) == 2
     assert Plan(bench, bench.budget(), ("r3gan",), 9, 4).folder == objects[0]
+
+
+def test_another_definition_of_the_figures_makes_other_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = benchmark("stacked-digits")
+    before = Plan(bench, bench.budget(), ("gan",), 1).folder
+    monkeypatch.setattr(type(bench), "definitions", "another classifier")
+    assert Plan(bench, bench.budget(), ("gan",), 1).folder != before
 
 
 # --- storing and resuming

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -59,6 +59,8 @@ class Benchmark(ABC):
     quick: float
     methods: Mapping[str, Method]
     published: tuple[Published, ...]
+    #: Names what `judge` makes of equal samples: change it when a definition changes.
+    definitions: ClassVar[str]
 
     def budget(self, epochs: float | None = None, quick: bool = False) -> Budget:
         """The published budget, the reduced one, or so many epochs of either kind."""
@@ -101,6 +103,8 @@ class Benchmark(ABC):
 class Points(Benchmark):
     """Ring and grid."""
 
+    definitions = "within 3 sigma"
+
     def judge(self, files: Files | None = None, cache: Cache | None = None) -> Judge:
         fresh = self.data.model_copy(update={"num": DRAWS * self.samples}).load("held_out", files)
         return PointsJudge(fresh, self.samples)
@@ -112,10 +116,13 @@ class Points(Benchmark):
 class Digits(Benchmark):
     """Stacked digits of either origin."""
 
+    definitions = "hardened classifier 1"
+
     def judge(self, files: Files | None = None, cache: Cache | None = None) -> Judge:
         assert isinstance(self.data, StackedData)
         singles = self.data.single_digits("train", files)
-        return StackedJudge(classifier_extractor(singles, cache=cache), singles.tensors["x"], self.samples)
+        classifier = classifier_extractor(singles, cache=cache, hardened=True)
+        return StackedJudge(classifier, singles.tensors["x"], self.samples)
 
     def draw(self, samples: Tensor, real: Dataset) -> Image.Image:
         return grid([samples[:SHOWN]])
@@ -145,25 +152,34 @@ def benchmark(name: str, path: str | None = None) -> Benchmark:
                 "stacked-mnist needs MNIST, which is not downloaded: --data PATH, a folder of idx files, an .npz "
                 "archive or Parquet; stacked-digits needs none"
             )
-        return _stacked(name, StackedMnist(path=path, num=STACKED_TRAINING), quick=40)
+        return _stacked(name, StackedMnist(path=path, num=STACKED_TRAINING), quick=16)
     if path is not None:
         raise ConfigError(f"benchmark {name} makes its own data: leave --data out ({path!r} was given)")
     if name == "stacked-digits":
-        return _stacked(name, StackedDigits(size=16, num=STACKED_TRAINING), quick=40)
+        return _stacked(name, StackedDigits(size=16, num=STACKED_TRAINING), quick=16)
     return _ring() if name == "ring" else _grid()
 
 
 def _ring() -> Points:
-    return _points("ring", Ring(), 8, published.RING, quick=6, gamma=Cosine(start=0.1, end=0.001))
+    gamma = Cosine(start=0.1, end=0.001)
+    return _points("ring", Ring(), 8, published.RING, quick=6, gamma=gamma, packed=gamma)
 
 
 def _grid() -> Points:
-    return _points("grid", Grid(), 25, published.GRID, quick=10, gamma=Cosine(start=0.5, end=0.01))
+    gamma, packed = Cosine(start=0.5, end=0.01), Cosine(start=0.1, end=0.001)
+    return _points("grid", Grid(), 25, published.GRID, quick=10, gamma=gamma, packed=packed)
 
 
 def _points(
-    name: str, data: DataConfig, modes: int, figures: tuple[Published, ...], quick: float, gamma: Cosine
+    name: str,
+    data: DataConfig,
+    modes: int,
+    figures: tuple[Published, ...],
+    quick: float,
+    gamma: Cosine,
+    packed: Cosine,
 ) -> Points:
+    """`gamma` of R1 and R2 is that of r3gan, `packed` that of packing with penalties."""
     return Points(
         name=name,
         data=data,
@@ -175,7 +191,7 @@ def _points(
             "gan": methods.points_gan,
             "pacgan2": partial(methods.points_gan, pac=2),
             "pacgan4": partial(methods.points_gan, pac=4),
-            "pacgan2-r": partial(methods.points_pac, gamma=gamma),
+            "pacgan2-r": partial(methods.points_pac, gamma=packed),
             "r3gan": partial(methods.points_r3gan, gamma=gamma),
         },
         published=figures,
@@ -207,6 +223,7 @@ def documents(bench: Benchmark, budget: Budget) -> dict[str, Any]:
         "benchmark": bench.name,
         "data": bench.data.model_dump(mode="json"),
         "samples": bench.samples,
+        "definitions": bench.definitions,
         "methods": {
             name: {"gan": e.family.model_dump(mode="json"), "train": e.train.model_dump(mode="json")}
             for name, e in entrants.items()
