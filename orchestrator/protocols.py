@@ -77,7 +77,7 @@ class Plan:
         """Seed after seed, so that a first impression of every method comes early."""
         return [
             Job(self.bench, self.budget, method, seed)
-            for seed in range(self.seeds)
+            for seed in range(self.first, self.first + self.seeds)
             for method in self.methods
         ]
 

@@ -169,7 +169,9 @@ def test_a_packed_discriminator_with_penalties_begins_with_its_kinks_spread_over
     before = next(m for m in plain["discriminator"].modules() if isinstance(m, nn.Linear))
     assert kinks(before).median() < 1 < 1.5 < kinks(first).median() < 4
     for layer in rest:  # He et al. 2015 for a slope of .2, and no bias
-        assert float(layer.weight.detach().std()) == pytest.approx((2 / 1.04 / layer.in_features) ** 0.5, rel=0.15)
+        assert float(layer.weight.detach().std()) == pytest.approx(
+            (2 / 1.04 / layer.in_features) ** 0.5, rel=0.15
+        )
         assert not layer.bias.detach().any()
     assert (family.pac, family.critic_steps, family.loss) == (2, 3, "relativistic")
 
@@ -208,6 +210,12 @@ def test_settings_hold_all_that_figures_depend_on() -> None:
     objects = [Plan(bench, budget, ("gan",), 1).folder for budget in (bench.budget(), bench.budget(1.0))]
     assert len(set(objects)) == 2
     assert Plan(bench, bench.budget(), ("r3gan",), 9, 4).folder == objects[0]
+
+
+def test_a_plan_runs_its_seeds_from_the_first_on() -> None:
+    bench = benchmark("ring")
+    jobs = Plan(bench, bench.budget(), ("gan", "r3gan"), seeds=2, first=5).jobs
+    assert [job.name for job in jobs] == ["gan-5", "r3gan-5", "gan-6", "r3gan-6"]
 
 
 def test_another_definition_of_the_figures_makes_other_results(monkeypatch: pytest.MonkeyPatch) -> None:

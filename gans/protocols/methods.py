@@ -2,8 +2,8 @@
 
 `gan`, `pacgan2` and `pacgan4` are the published ones, as PacGAN's code configures them. A `quick` budget is a fraction
 of the published one, so they learn ten times as fast there, and decay. `r3gan` is the relativistic loss with R1 and R2
-and a moving average (Huang et al. 2024), on perceptrons for points and DCGAN's networks for pictures, without norm in the
-discriminator. `pacgan2-r` is packing with the same loss and penalties, for which a short training does.
+and a moving average (Huang et al. 2024), on perceptrons for points and DCGAN's networks for pictures, without norm in
+the discriminator. `pacgan2-r` is packing with the same loss and penalties, for which a short training does.
 """
 
 from __future__ import annotations
