@@ -54,7 +54,9 @@ def stylegan3r_digits() -> Experiment:
         "blur": 1.0,
         "blur_images": 3200,
     }
-    train = base.train.model_copy(update={"steps": 1000, "evaluate_every": 500, "sample_every": 500})
+    train = base.train.model_copy(
+        update={"batch": 24, "steps": 1100, "evaluate_every": 550, "sample_every": 550}
+    )
     return base.model_copy(
         update={"name": "stylegan3r.digits", "gan": base.gan.with_changes(changes), "train": train}
     )
