@@ -30,8 +30,10 @@ def r3gan_digits() -> Experiment:
 
 
 def r3gan_stacked() -> Experiment:
-    """Three digits stacked as red, green and blue: a thousand modes at 16 px. Many steps of few pictures, with a low
-    gamma, take a small network furthest in three minutes of one core."""
+    """Three digits stacked as red, green and blue: a thousand modes at 16 px.
+
+    Many steps of few pictures, with a low gamma, take a small network furthest in three minutes of one core.
+    """
     return Experiment(
         name="r3gan.stacked",
         gan=r3gan_digits().gan.with_changes({"width": 8, "group": 8, "r1": 0.5, "r2": 0.5}),
