@@ -23,6 +23,7 @@ from gans.data.points import Grid, Ring
 from gans.data.stacked import StackedData, StackedDigits, StackedMnist
 from gans.errors import ConfigError
 from gans.loop import train
+from gans.metrics.convnet import VERSION as CLASSIFIER
 from gans.metrics.convnet import classifier_extractor
 from gans.metrics.extractors import Cache
 from gans.options import default_device
@@ -116,7 +117,7 @@ class Points(Benchmark):
 class Digits(Benchmark):
     """Stacked digits of either origin."""
 
-    definitions = "hardened classifier 1"
+    definitions = f"hardened classifier {CLASSIFIER}"
 
     def judge(self, files: Files | None = None, cache: Cache | None = None) -> Judge:
         assert isinstance(self.data, StackedData)
@@ -152,11 +153,11 @@ def benchmark(name: str, path: str | None = None) -> Benchmark:
                 "stacked-mnist needs MNIST, which is not downloaded: --data PATH, a folder of idx files, an .npz "
                 "archive or Parquet; stacked-digits needs none"
             )
-        return _stacked(name, StackedMnist(path=path, num=STACKED_TRAINING), quick=16)
+        return _stacked(name, StackedMnist(path=path, num=STACKED_TRAINING))
     if path is not None:
         raise ConfigError(f"benchmark {name} makes its own data: leave --data out ({path!r} was given)")
     if name == "stacked-digits":
-        return _stacked(name, StackedDigits(size=16, num=STACKED_TRAINING), quick=16)
+        return _stacked(name, StackedDigits(size=16, num=STACKED_TRAINING))
     return _ring() if name == "ring" else _grid()
 
 
@@ -198,14 +199,14 @@ def _points(
     )
 
 
-def _stacked(name: str, data: StackedData, quick: float) -> Digits:
+def _stacked(name: str, data: StackedData) -> Digits:
     return Digits(
         name=name,
         data=data,
         modes=1_000,
         samples=STACKED_SAMPLES,
         epochs=50,
-        quick=quick,
+        quick=16,
         methods={
             "gan": methods.stacked_gan,
             "pacgan2": partial(methods.stacked_gan, pac=2),

@@ -72,8 +72,8 @@ def points_pac(budget: Budget, gamma: Cosine) -> Entrant:
     A packed discriminator has squared as many modes to tell apart: it makes three steps a generator's step, at half its
     rate, and begins with its kinks spread over the data.
     """
-    rates = {"lr_g": Cosine(start=2e-3, end=1e-5), "lr_ratio": 0.5}
-    family = PackedPoints(**_penalised(gamma), **rates, critic_steps=3, pac=2)
+    rate = Cosine(start=2e-3, end=1e-5)
+    family = PackedPoints(**_penalised(gamma), lr_g=rate, lr_ratio=0.5, critic_steps=3, pac=2)
     return Entrant(family, _train(budget.steps(POINTS_EPOCH), PENALISED_BATCH, ema=True))
 
 
