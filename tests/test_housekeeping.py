@@ -24,6 +24,7 @@ from orchestrator.store.catalogue import Catalogue
 from orchestrator.store.documents import encode
 from orchestrator.store.ids import new_id
 from orchestrator.store.layout import (
+    RUNS,
     acknowledgement_key,
     audit_key,
     deck_key,
@@ -32,7 +33,7 @@ from orchestrator.store.layout import (
 )
 from orchestrator.store.local import LocalObjects
 from orchestrator.store.metrics import same
-from orchestrator.store.objects import Objects, open_objects
+from orchestrator.store.objects import Entry, Objects, open_objects
 from orchestrator.store.reader import Run
 from orchestrator.store.writer import RunWriter, announce
 from tests.support.retention import WEIGHTS, must_go, protected, sealed_run
@@ -238,6 +239,57 @@ def test_what_is_out_of_sight_since_an_earlier_housekeeping_was_killed_comes_bac
     assert Run(objects, run_id).checkpoints() == [(20, 1), (30, 1)]  # nobody asked to
     run(objects, Policy(), delete=True)
     assert checkpoints.read_span(objects, run_id, (10, 1)) == WEIGHTS
+
+
+class Listed(LocalObjects):
+    """A store where somebody else acts when the runs have been listed."""
+
+    def __init__(self, root: Path, act: Callable[[Objects], None]) -> None:
+        super().__init__(root)
+        self.act: Callable[[Objects], None] | None = act
+
+    def entries(self, prefix: str) -> list[Entry]:
+        found = super().entries(prefix)
+        if prefix == RUNS and self.act is not None:
+            act, self.act = self.act, None
+            act(LocalObjects(self.root))
+        return found
+
+
+FIRST_STEPS = {"copied": ("copy",), "hidden": ("copy", "drop"), "deleted": ("copy", "drop", "delete")}
+
+
+@pytest.mark.parametrize("before", ["", "copied"])
+@pytest.mark.parametrize("after", ["copied", "hidden", "deleted"])
+def test_a_checkpoint_that_another_housekeeping_is_deleting_is_not_taken_for_an_unfinished_one(
+    file_store: str, before: str, after: str
+) -> None:
+    objects = open_objects(file_store)
+    run_id = sealed_run(objects)
+    folder = f"runs/{run_id}/checkpoints/000000000010-a0001"
+    weights = f"{folder}/weights.safetensors"
+
+    def other(done: str, until: str) -> None:
+        for step in FIRST_STEPS[until][len(FIRST_STEPS.get(done, ())) :]:
+            if step == "copy":
+                objects.put(f"{folder}/{EXPIRED}", objects.get(f"{folder}/commit.json"))
+            if step == "drop":
+                objects.delete(f"{folder}/commit.json")
+            if step == "delete":
+                for key in objects.list(folder):
+                    objects.delete(key)
+
+    if before:
+        other("", before)
+    listed = Listed(Path(file_store.removeprefix("file://")), lambda _: other(before, after))
+    policy, now = Policy(checkpoints_days=None, orphans_days=1), time.time() + 2 * 86_400
+    report = run(listed, policy, delete=True, now=now)
+    assert report.problems == []
+    assert listed.act is None
+    assert objects.exists(weights) == (after != "deleted")
+    finished = [(10, 1), (20, 1), (30, 1)]
+    whole = after != "deleted" and (bool(before) or after == "copied")  # what was listed as hidden comes back
+    assert Run(objects, run_id).checkpoints() == finished[0 if whole else 1 :]
 
 
 def test_promoters_compactors_and_runs_that_end_are_not_disturbed(

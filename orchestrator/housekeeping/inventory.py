@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from orchestrator.store import documents, segments, summaries
 from orchestrator.store.checkpoints import MARKER, Span
@@ -20,6 +21,7 @@ from orchestrator.store.layout import (
     RUNS,
     SEGMENTS,
     SNAPSHOTS,
+    checkpoint_folder,
     checkpoint_span,
     run_key,
 )
@@ -124,17 +126,32 @@ def _stored(objects: Objects, by_run: dict[str, Named], rows: dict[str, Document
         if run_key(run_id, "sealed.json") in entries and (files or stored.parts):
             found[run_id] = files
     sealed = _read(objects, {i: run_key(i, "sealed.json") for i in found})
-    markers = _read(objects, {m.key: m.key for i in found for f in found[i].values() if (m := _marker(f))})
-    told = {
-        run_id: tuple(
-            Folder(span, files, markers.get(marker.key) if (marker := _marker(files)) else None)
-            for span, files in sorted(folders.items())
-        )
-        for run_id, folders in found.items()
-    }
+    told = _folders(objects, found)
     return {
         i: Stored(i, entries, sealed.get(i), told.get(i, ()) if i in sealed else (), rows.get(i))
         for i, entries in by_run.items()
+    }
+
+
+def _folders(
+    objects: Objects, found: dict[str, dict[Span, dict[str, Entry]]]
+) -> dict[str, tuple[Folder, ...]]:
+    """The checkpoints' folders by run, but those whose marker went since they were listed: somebody is at them.
+
+    Another housekeeping may have renamed the marker, or have made it what it was, between the listing and now.
+    """
+    roots = {(i, span): checkpoint_folder(i, *span) for i in found for span in found[i]}
+    marked = {at: root for at, root in roots.items() if {MARKER, EXPIRED} & found[at[0]][at[1]].keys()}
+    markers: dict[tuple[str, Span], Document] = {}
+    for name in (MARKER, EXPIRED, MARKER):
+        markers |= _read(objects, {at: f"{root}/{name}" for at, root in marked.items() if at not in markers})
+    return {
+        i: tuple(
+            Folder(span, files, markers.get((i, span)))
+            for span, files in sorted(folders.items())
+            if (i, span) in markers or (i, span) not in marked
+        )
+        for i, folders in found.items()
     }
 
 
@@ -149,11 +166,10 @@ def _files(stored: Stored) -> dict[Span, dict[str, Entry]]:
     return found
 
 
-def _marker(files: dict[str, Entry]) -> Entry | None:
-    return files.get(MARKER) or files.get(EXPIRED)
+K = TypeVar("K")
 
 
-def _read(objects: Objects, keys: dict[str, str]) -> dict[str, Document]:
+def _read(objects: Objects, keys: dict[K, str]) -> dict[K, Document]:
     """Documents by name, of those that are there."""
     data = objects.get_many(_sorted(keys.values()))
     return {name: documents.decode(data[key]) for name, key in keys.items() if key in data}

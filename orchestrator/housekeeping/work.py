@@ -164,12 +164,14 @@ class Worker:
             self.objects.delete(f"{root}/{MARKER}")
 
     def _restore(self, run_id: str, folder: Folder) -> None:
-        """Make `expired.json` the marker again, of a checkpoint that is whole."""
+        """Make `expired.json` the marker again, of a checkpoint that is whole.
+
+        One that had no marker when it was listed was not hidden by this housekeeping.
+        """
         root = checkpoint_folder(run_id, *folder.span)
         there = {entry.key: entry.size for entry in self.objects.entries(root)}
-        if f"{root}/{EXPIRED}" not in there:
+        if f"{root}/{EXPIRED}" not in there or folder.marker is None:
             return
-        assert folder.marker is not None
         files = folder.marker["files"]
         if f"{root}/{MARKER}" not in there:
             lost = [name for name in files if there.get(f"{root}/{name}") != files[name]["size"]]
