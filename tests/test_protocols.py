@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
@@ -15,16 +16,22 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from gans.data.base import DataSpec, Field, Modes, Resident
 from gans.data.points import Grid, Ring
+from gans.draws import Draws
 from gans.errors import ConfigError
 from gans.families.vanilla import Vanilla
+from gans.family import Step
+from gans.nn import SyncBatchNorm
+from gans.options import Train
 from gans.protocols.benchmarks import NAMES, Benchmark, benchmark, documents
 from gans.protocols.measures import Figures, PointsJudge, StackedJudge
 from gans.protocols.methods import Budget
 from gans.protocols.points import Maxout, PackedPoints, PointsGAN
-from gans.training import build
+from gans.sync import Alone
+from gans.training import Training, build
 from orchestrator import protocols
 from orchestrator.protocols import Plan
 from orchestrator.store.objects import open_objects
@@ -146,8 +153,46 @@ def test_the_networks_of_the_points_protocol(pac: int) -> None:
     assert sum(p.numel() for p in nets["discriminator"].parameters()) == (
         1000 * (2 * pac + 1) + 2 * 201_000 + 201
     )
+    norms = [m for m in nets["generator"].modules() if isinstance(m, SyncBatchNorm)]
+    assert [(m.momentum, m.eps) for m in norms] == [(0.05, 1e-4)] * 4
     assert nets["generator"](torch.zeros(8, 2)).shape == (8, 2)
     assert nets["discriminator"](torch.zeros(8, 2)).numel() in (8, 8 // pac)
+
+
+@pytest.mark.parametrize("pac", [1, 2])
+def test_players_of_the_points_protocol_step_at_once_each_at_the_others_weights_before_the_step(
+    pac: int,
+) -> None:
+    family, data = PointsGAN(width=16, width_d=8, pac=pac, lr_g=0.01), Grid(num=64).load("train")
+    options = Train(steps=2, batch=16, ema=False)
+    training = Training(family, data, options, 0, torch.device("cpu"), Alone())
+    nets = copy.deepcopy(training.nets)
+    batch = {"x": data.fetch(data.order(0, 0)[:16])["x"]}
+    z = Draws(0, 16, torch.device("cpu")).normal(2)
+    fake = nets["generator"](z)
+    losses = {
+        "discriminator": softplus(-nets["discriminator"](batch["x"])).mean()
+        + softplus(nets["discriminator"](fake.detach())).mean(),
+        "generator": softplus(-nets["discriminator"](fake)).mean(),
+    }
+    wanted = {n: torch.autograd.grad(losses[n], list(nets[n].parameters())) for n in losses}
+    [phase] = training.phases
+    step = Step(batch, Draws(0, 16, torch.device("cpu")), Alone())
+    loss, report = family.objective(phase.name, training.nets, step)
+    params = [p for name in phase.trains for p in training.nets[name].parameters()]
+    found = torch.autograd.grad(loss, params)
+    torch.testing.assert_close(found, (*wanted["generator"], *wanted["discriminator"]))
+    assert report["loss_d"].mean() + report["loss_g"].mean() == pytest.approx(float(loss.detach()))
+    training.run_step(observe=True)
+    for name, net in training.nets.items():
+        assert not torch.equal(next(net.parameters()), next(nets[name].parameters()))
+    assert training.reports["grad_both"] > 0
+
+
+def test_players_that_step_at_once_have_one_step_and_one_rate() -> None:
+    problems = PointsGAN(critic_steps=2, lr_ratio=2.0, warmup=3).check(VECTORS)
+    assert [problem.split(":")[0] for problem in problems] == ["critic_steps 2", "lr_ratio 2.0", "warmup 3"]
+    assert PointsGAN(critic_steps=2, lr_ratio=2.0, updates="alternating").check(VECTORS) == []
 
 
 def test_maxout_takes_the_largest_of_neighbours() -> None:

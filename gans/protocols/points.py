@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -14,15 +16,27 @@ from torch import Tensor, nn
 from gans.adversarial import Adversarial
 from gans.data.base import DataSpec
 from gans.families.vanilla import Vanilla
-from gans.family import Networks
+from gans.family import Networks, Phase, Step, Terms
 from gans.networks import mlp_generator
 from gans.schedule import Schedule
+from gans.techniques import Stateless
+
+APART = (
+    "critic_steps",
+    "lr_ratio",
+    "warmup",
+    "penalty_every",
+    "unrolled",
+)  # what only alternating players can have
+MOMENTUM, EPS = 0.05, 1e-4  # of batch norm, in PacGAN's code and in the library that it uses
 
 
 class PointsGAN(Adversarial):
     """The protocol's defaults. `pieces` linear maps compete for each of the discriminator's `width_d` units a layer.
 
-    `init`: standard deviation of the first weights; biases begin at zero.
+    `init`: standard deviation of the first weights; biases begin at zero. `updates`: PacGAN's code steps both players
+    at once, each by its gradient at the other's weights before the step, on the same generated rows. The loop's
+    alternating steps, in which the generator meets a discriminator that has just learnt, lose fewer modes.
     """
 
     lr_g: Schedule = 1e-4
@@ -34,12 +48,42 @@ class PointsGAN(Adversarial):
     depth_d: int = Field(3, ge=1)
     pieces: int = Field(5, ge=1)
     init: float = Field(0.02, gt=0)
+    updates: Literal["simultaneous", "alternating"] = "simultaneous"
 
     def check(self, spec: DataSpec) -> list[str]:
         problems = super().check(spec)
+        if self.updates == "simultaneous":
+            fields = {name: type(self).model_fields[name].default for name in APART}
+            problems += [
+                f"{name} {getattr(self, name)}: players that step at once have one step, rate and loss: {allowed}"
+                for name, allowed in fields.items()
+                if getattr(self, name) != allowed
+            ]
         if spec.x.kind == "vector":
             return problems
         return [f"the points protocol makes vectors; the data's samples have shape {spec.x.shape}", *problems]
+
+    def phases(self) -> tuple[Phase, ...]:
+        if self.updates == "alternating":
+            return super().phases()
+        critic = super().phases()[0]
+        return (replace(critic, name="both", trains=("generator", "discriminator")),)
+
+    def objective(self, phase: str, nets: Networks, step: Step) -> Terms:
+        """`both`: the sum of the two losses, of which each depends on its own player's weights alone."""
+        if phase != "both":
+            return super().objective(phase, nets, step)
+        step, critic = (
+            replace(step, keep=True),
+            nets["discriminator"],
+        )  # one forward pass of the generator for both
+        held = Stateless(critic, {name: value.detach() for name, value in critic.named_parameters()})
+        loss_d, told = super().objective("critic", nets, step)
+        loss_g, said = super().objective("generator", {**nets, "discriminator": held}, step)
+        return loss_d + loss_g, told | said
+
+    def after(self, phase: str, nets: Networks, step: Step) -> None:
+        super().after("critic" if phase == "both" else phase, nets, step)
 
     def networks(self, spec: DataSpec) -> Networks:
         shape = spec.x.shape
@@ -81,11 +125,13 @@ def spread(network: nn.Module, reach: float) -> None:
 
 
 def initialise(network: nn.Module, std: float) -> None:
-    """Normal weights of standard deviation `std` and zero biases for linear layers."""
+    """Normal weights of standard deviation `std` and zero biases for linear layers; the code's batch norm."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0.0, std)
             nn.init.zeros_(module.bias)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum, module.eps = MOMENTUM, EPS
 
 
 class Maxout(nn.Module):
