@@ -80,22 +80,21 @@ def _show(table: Table) -> None:
     columns: list[Column | str] = [
         Column("method", whole=True),
         *(Column(head, number=True) for head in heads),
-        Column("all modes", number=True),
-        *(Column(f"paper: {head}" if i == 0 else head, number=True) for i, head in enumerate(heads)),
+        Column("complete", number=True),
+        Column(f"paper: {', '.join(heads).replace(' %', '')}", whole=True),
     ]
-    rows = [_ours(row, with_hq) + _theirs(table, row.method, with_hq) for row in table.rows]
-    missing = (
-        dict.fromkeys(p.method for p in table.published) - {row.method: None for row in table.rows}.keys()
-    )
+    rows = [[*_ours(row, with_hq), _theirs(table, row.method)] for row in table.rows]
+    ours = {row.method for row in table.rows}
+    missing = dict.fromkeys(p.method for p in table.published if p.method not in ours)
     blank: list[object] = [None] * (len(heads) + 1)
-    rows += [[name, *blank, *_theirs(table, name, with_hq)] for name in missing]
+    rows += [[name, *blank, _theirs(table, name)] for name in missing]
     floor = table.floor
     real = [
         f"{floor.modes:.1f}",
         *([f"{100 * floor.hq:.1f}"] if floor.hq is not None else []),
         f"{floor.kl:.4f}",
     ]
-    rows.append(["real samples", *real, *[None] * (len(heads) + 1)])
+    rows.append(["real samples", *real, None, None])
     output.print_table(columns, rows)
 
 
@@ -105,12 +104,13 @@ def _ours(row: Row, with_hq: bool) -> list[object]:
     return [row.method, _spread(row.modes, 1), *quality, _spread(row.kl, 4), complete]
 
 
-def _theirs(table: Table, method: str, with_hq: bool) -> list[object]:
+def _theirs(table: Table, method: str) -> str | None:
+    """Published figures in one cell, which has its place in 80 columns."""
     said = table.beside(method)
     if said is None:
-        return [None] * (3 if with_hq else 2)
-    share = None if said.hq is None else f"{100 * said.hq:.1f}"
-    return [f"{said.modes:g}", *([share] if with_hq else []), f"{said.kl:g}"]
+        return None
+    share = [] if said.hq is None else [f"{100 * said.hq:.1f}"]
+    return ", ".join([f"{said.modes:g}", *share, f"{said.kl:g}"])
 
 
 def _spread(spread: Spread | None, digits: int, times: float = 1.0) -> str | None:

@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 NOTHING = "-"
+LEAST = 8  # letters of a column's text, however short the room
 
 #: They print text as it is, on what stdout and stderr are at that moment, 80 columns wide where that is no terminal.
 console = Console(highlight=False, markup=False, emoji=False)
@@ -69,20 +70,27 @@ def say(text: str, quiet: bool = False) -> None:
 
 
 def print_table(columns: Sequence[Column | str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """A table on stdout, without lines; cells as `cell` shows them."""
+    """A table on stdout, without lines; cells as `cell` shows them. Where room is short its lines are longer than the
+    terminal is wide: half a number would be another number."""
+    from rich.cells import cell_len
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=title or None, title_justify="left")
-    for column in (Column(c) if isinstance(c, str) else c for c in columns):
+    texts, least = [list(map(cell, row)) for row in rows], 0
+    for i, column in enumerate(Column(c) if isinstance(c, str) else c for c in columns):
+        unbroken = column.number or column.whole
+        widest = max(map(cell_len, [column.name, *(text[i] for text in texts)]))
+        least += (widest if unbroken else min(widest, LEAST)) + 1
         table.add_column(
             column.name,
             justify="right" if column.number else "left",
-            no_wrap=column.number or column.whole,
+            no_wrap=unbroken,
             overflow="ellipsis" if column.cut else "fold",
         )
-    for row in rows:
-        table.add_row(*map(cell, row))
-    console.print(table)
+    for text in texts:
+        table.add_row(*text)
+    wide = Console(width=least, highlight=False, markup=False, emoji=False)
+    (console if console.width >= least else wide).print(table)
 
 
 def print_figures(columns: Mapping[str, Mapping[str, float]]) -> None:
