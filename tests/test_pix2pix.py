@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from gans.data.base import DataSpec, Field
 from gans.draws import Draws
 from gans.errors import ConfigError
-from gans.families.pix2pix import Pix2Pix, UNet
+from gans.families.pix2pix import Pix2Pix, UNet, jittered
 from gans.family import Networks, Step
 from gans.sync import Alone
 from tests.support.families import CASES, CPU, DIGITS, DOMAINS, PAIRS, loaded, training, with_fields
@@ -37,6 +38,17 @@ class Product(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         assert x.shape[1] == 2
         return (x[:, :1] * x[:, 1:]).mean((2, 3), keepdim=True)
+
+
+class Called(nn.Module):
+    """A function as a network."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
 
 
 def step(a: float, b: float) -> Step:
@@ -153,6 +165,49 @@ def _doubled(net: UNet, a: Tensor) -> Tensor:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def test_jitter_cuts_a_part_of_the_old_size_out_of_the_enlarged_picture() -> None:
+    ramp = torch.arange(16.0).expand(64, 1, 16, 16)
+    moved = jittered(torch.cat([ramp, ramp.mT], 1), Draws(0, 64, CPU), 0.25, mirror=False)
+    assert moved.shape == (64, 2, 16, 16)
+    assert -1e-4 < moved.min() < moved.max() < 15 + 1e-4
+    inner = moved[:, 0, :, 3:13].diff(dim=-1)  # of a picture that is 20 px wide now, away from its border
+    torch.testing.assert_close(inner, torch.full_like(inner, 16 / 20))
+    lefts, tops = moved[:, 0, 0, 5].round(decimals=3), moved[:, 1, 5, 0].round(decimals=3)
+    assert len(lefts.unique()) == len(tops.unique()) == 5  # places of 16 px in 20
+    assert not lefts.equal(tops)
+
+
+def test_half_of_the_pairs_are_mirrored() -> None:
+    ramp = torch.arange(8.0).expand(400, 1, 8, 8)
+    moved = jittered(ramp, Draws(0, 400, CPU), 0.0, mirror=True)
+    turned = (moved[:, 0, 0].diff() < 0).all(-1)
+    assert moved[turned].equal(ramp[turned].flip(3))
+    assert moved[~turned].equal(ramp[~turned])
+    assert 150 < turned.sum() < 250
+
+
+def test_both_sides_of_a_pair_are_jittered_alike_for_both_players() -> None:
+    family, a = Pix2Pix(jitter=0.5, mirror=True, dropout=0.0), torch.rand(4, 1, 8, 8)
+    moves = Step({"a": a, "b": a}, Draws(0, 4, CPU), Alone())
+    moves.keep = True
+    seen = []
+
+    def judged(x: Tensor) -> Tensor:
+        seen.append(x.detach())
+        return x.mean((1, 2, 3), keepdim=True)
+
+    critic = Called(judged)
+    nets: Networks = {"generator": Shift(0.25), "discriminator": critic}
+    family.objective("critic", nets, moves)
+    _, report = family.objective("generator", nets, moves)
+    real, made, again = seen
+    assert real[:, :1].equal(real[:, 1:])
+    assert not real[:, :1].equal(a)
+    torch.testing.assert_close(made[:, 1:], real[:, 1:] + 0.25)
+    assert again.equal(made)
+    assert float(report["l1"]) == pytest.approx(0.25)
 
 
 def test_half_of_the_activations_are_dropped_in_training_and_in_sampling() -> None:

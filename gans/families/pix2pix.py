@@ -13,20 +13,21 @@ Phases: critic and generator.
 Departures: the paper normalises by the statistics of the batch that it samples, of which it has 1 to 10. Instance norm,
 the default, is that of batches of one; `norm_g` "batch" uses running statistics, so that no sample depends on others.
 The innermost layer of 1 px has no norm, which would leave nothing of it. Pictures below 256 px have fewer layers, those
-below 128 px smaller patches. Random jitter is left to the data. The generator steps on the rows that the discriminator
-has just judged, with the same dropout.
+below 128 px smaller patches. Random jitter and mirroring (appendix 6.2) are off unless `jitter` (the paper's: 0.117,
+256 px become 286) and `mirror` are given: not every translation is the same at another place. The generator steps on
+the rows that the discriminator has just judged, with the same dropout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu, relu
+from torch.nn.functional import interpolate, leaky_relu, relu
 
 from gans.data.base import Batch, DataSpec
 from gans.draws import Draws
@@ -65,6 +66,13 @@ class Pix2Pix(Judged):
         "instance", description="norm in the generator (source: section 3.3, batches of one)"
     )
     norm_d: Norm = Field("instance", description="norm in the discriminator (source: the same)")
+    jitter: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share that pairs grow by before a part is cut out (source: appendix 6.2)",
+    )
+    mirror: bool = Field(False, description="whether half of the pairs are mirrored (source: appendix 6.2)")
 
     @property
     def seen(self) -> Mapping[str, tuple[str, ...]]:
@@ -128,7 +136,7 @@ class Pix2Pix(Judged):
         return nets["generator"], {"a": a} if noise is None else {"a": a, "z": noise}
 
     def _critic(self, nets: Networks, step: Step) -> Terms:
-        a, b = step.batch["a"], step.batch["b"]
+        a, b = self._pairs(step, step.detached)
         fake = step.detached("fake", lambda: translated(nets, a, step.draws)).float()
         sides = self._judged(nets, step, a, b), self._judged(nets, step, a, fake)
         (_, real), (_, false) = sides
@@ -143,7 +151,7 @@ class Pix2Pix(Judged):
         return loss, report
 
     def _generator(self, nets: Networks, step: Step) -> Terms:
-        a, b = step.batch["a"], step.batch["b"]
+        a, b = self._pairs(step, step.attached)
         fake = step.attached("fake", lambda: translated(nets, a, step.draws))
         _, false = self._judged(nets, step, a, fake)
         with torch.no_grad():
@@ -154,6 +162,17 @@ class Pix2Pix(Judged):
         report = {"loss_adversarial": adversarial.detach(), "l1": l1.detach()}
         return loss, {"loss_g": loss.detach(), **report}
 
+    def _pairs(
+        self, step: Step, remember: Callable[[str, Callable[[], Tensor]], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The batch's a and b, both moved alike; in the generator's phase as in the critic's if that made the rows."""
+        a, b = step.batch["a"], step.batch["b"]
+        if not (self.jitter or self.mirror):
+            return a, b
+        both = torch.cat([a, b], 1)
+        moved = remember("pairs", lambda: jittered(both, step.draws, self.jitter, self.mirror))
+        return moved[:, : a.shape[1]], moved[:, a.shape[1] :]
+
     def _judged(self, nets: Networks, step: Step, a: Tensor, b: Tensor) -> Seen:
         """The pairs as the discriminator is shown them (section 3.1: D(x, y)), and logits (N, 1, s, s) of patches."""
         pairs = self.shown(nets, torch.cat([a, b.to(a.dtype)], 1), step)
@@ -163,6 +182,22 @@ class Pix2Pix(Judged):
 def translated(nets: Networks, a: Tensor, draws: Draws) -> Tensor:
     """G(a) with noise from `draws`."""
     return nets["generator"](a, noise_for(nets["generator"], draws))
+
+
+def jittered(x: Tensor, draws: Draws, share: float, mirror: bool) -> Tensor:
+    """Pictures (N, C, H, W) enlarged by `share` of their sides, of each a random part of the old size; half mirrored.
+
+    Isola et al. 2017, appendix 6.2.
+    """
+    sides = x.shape[2:]
+    x = interpolate(
+        x, size=[round(side * (1 + share)) for side in sides], mode="bilinear", align_corners=False
+    )
+    for axis, side in enumerate(sides, start=2):
+        first = draws.integers(x.shape[axis] - side + 1)
+        place = first[:, None] + torch.arange(side, device=x.device)
+        x = torch.take_along_dim(x, place[:, None, :, None] if axis == 2 else place[:, None, None, :], axis)
+    return torch.where((draws.uniform() < 0.5)[:, None, None, None], x.flip(3), x) if mirror else x
 
 
 def noise_for(generator: nn.Module, draws: Draws) -> Tensor | None:

@@ -115,6 +115,7 @@ CASES = {
     "pix2pix": Case(Pix2Pix(width=4, width_d=4), PAIRS),
     "pix2pix-batch-norm": Case(Pix2Pix(width=4, width_d=4, norm_g="batch", norm_d="batch"), PAIRS),
     "pix2pix-judged": Case(Pix2Pix(width=4, width_d=4, loss="least_squares", **JUDGED), PAIRS),
+    "pix2pix-jitter": Case(Pix2Pix(width=4, width_d=4, jitter=0.25, mirror=True), PAIRS),
     "pix2pix-diff": Case(Pix2Pix(width=4, width_d=4, augment="diff", loss="relativistic"), PAIRS),
     "srgan": Case(SRGAN(width=4, width_d=4, blocks=1, pretrain=1), LOW, squashed=False),
     "srgan-features": Case(
