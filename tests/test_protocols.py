@@ -29,6 +29,7 @@ from gans.options import Train
 from gans.protocols.benchmarks import NAMES, Benchmark, benchmark, documents
 from gans.protocols.measures import Figures, PointsJudge, StackedJudge
 from gans.protocols.methods import Budget
+from gans.protocols.pictures import StackedDCGAN
 from gans.protocols.points import Maxout, PackedPoints, PointsGAN
 from gans.sync import Alone
 from gans.training import Training, build
@@ -229,6 +230,21 @@ def test_the_published_budget_is_the_papers() -> None:
     assert (e.family.loss, e.family.pac, e.family.init) == ("non_saturating", 4, 0.02)
     assert len(Ring().load("train")) == 100_000
     assert (benchmark("ring").samples, benchmark("stacked-digits").samples) == (2_500, 26_000)
+
+
+def test_the_generator_of_stacked_digits_steps_twice_a_discriminators_step() -> None:
+    family = benchmark("stacked-digits").entrant("pacgan2", Budget(1)).family
+    assert isinstance(family, StackedDCGAN)
+    assert [(phase.name, phase.repeats) for phase in family.phases()] == [("critic", 1), ("generator", 2)]
+    small = family.model_copy(update={"width": 2})
+    data = Resident({"x": torch.rand(32, 3, 16, 16)}, DataSpec({"x": Field("image", (3, 16, 16))}))
+    training = Training(small, data, Train(steps=1, batch=16), 0, torch.device("cpu"), Alone())
+    training.run_step()
+    steps = {
+        names: max(int(state["step"]) for state in optimiser.state.values())
+        for names, optimiser in training.optimisers.items()
+    }
+    assert steps == {("discriminator",): 1, ("generator",): 2}
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "stacked-mnist"])
