@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Console
 
+from orchestrator.cli import output
 from orchestrator.cli.output import LEAST, Column, print_table
 
 NUMBERS = [f"{i}.12345" for i in range(12)]
 
 
-@pytest.mark.parametrize("width", ["20", "80", "200"])
+@pytest.mark.parametrize("width", [20, 80, 200])
 def test_a_number_is_whole_however_narrow_the_terminal_is(
-    width: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setattr(output, "console", Console(width=width))
     heads = [Column("name", cut=True), *(Column(f"column {i}", number=True) for i in range(12))]
     print_table(heads, [["a-name-of-many-letters", *NUMBERS]])
     first, line, *_ = capsys.readouterr().out.splitlines()
@@ -25,7 +27,7 @@ def test_a_number_is_whole_however_narrow_the_terminal_is(
 def test_text_gives_way_so_that_a_table_fits(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(output, "console", Console(width=60))
     print_table(["what", Column("value", number=True)], [["word " * 20, 1.5]])
     lines = capsys.readouterr().out.splitlines()
     assert all(len(line) <= 60 for line in lines)
