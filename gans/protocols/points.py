@@ -21,13 +21,8 @@ from gans.networks import mlp_generator
 from gans.schedule import Schedule
 from gans.techniques import Stateless
 
-APART = (
-    "critic_steps",
-    "lr_ratio",
-    "warmup",
-    "penalty_every",
-    "unrolled",
-)  # what only alternating players can have
+# What only players that step in turn can have:
+APART = ("critic_steps", "lr_ratio", "warmup", "penalty_every", "unrolled")
 MOMENTUM, EPS = 0.05, 1e-4  # of batch norm, in PacGAN's code and in the library that it uses
 
 
@@ -73,10 +68,8 @@ class PointsGAN(Adversarial):
         """`both`: the sum of the two losses, of which each depends on its own player's weights alone."""
         if phase != "both":
             return super().objective(phase, nets, step)
-        step, critic = (
-            replace(step, keep=True),
-            nets["discriminator"],
-        )  # one forward pass of the generator for both
+        step = replace(step, keep=True)  # one forward pass of the generator for both
+        critic = nets["discriminator"]
         held = Stateless(critic, {name: value.detach() for name, value in critic.named_parameters()})
         loss_d, told = super().objective("critic", nets, step)
         loss_g, said = super().objective("generator", {**nets, "discriminator": held}, step)

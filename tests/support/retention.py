@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.housekeeping import Policy
+import pytest
+
+from orchestrator.housekeeping import Policy, work
 from orchestrator.store.ids import new_id
 from orchestrator.store.objects import Objects
 from orchestrator.store.writer import RunWriter
 from tests.support.world import Checkpoint, Made, World
+
+
+@pytest.fixture(autouse=True)
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "GRACE", 0.0)
+
 
 WEIGHTS = {"weights.safetensors": b"weights", "state.json": b"{}"}
 
