@@ -206,7 +206,7 @@ def _stacked(name: str, data: StackedData) -> Digits:
         modes=1_000,
         samples=STACKED_SAMPLES,
         epochs=50,
-        quick=16,
+        quick=18,
         methods={
             "gan": methods.stacked_gan,
             "pacgan2": partial(methods.stacked_gan, pac=2),
