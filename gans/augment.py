@@ -120,6 +120,11 @@ def jitter(draws: Draws, height: int, width: int, share: float) -> tuple[Tensor,
     return down, right
 
 
+def half_mirrored(x: Tensor, draws: Draws) -> Tensor:
+    """Pictures (N, C, H, W), each mirrored or not with equal chances."""
+    return torch.where((draws.uniform() < 0.5)[:, None, None, None], x.flip(3), x)
+
+
 def uncut(draws: Draws, height: int, width: int, share: float) -> Tensor:
     """(N, 1, H, W): 0 in a rectangle of `share` of either side, anywhere and partly outside, 1 around it."""
     within = []

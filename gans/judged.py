@@ -235,7 +235,7 @@ def transformed(x: Tensor, draws: Draws, share: float, flip: bool) -> Tensor:
     The semantics-preserving T of consistency regularisation (Zhang et al. 2020, section 3).
     """
     x = warp.shifted(x, *augment.jitter(draws, x.shape[2], x.shape[3], share), mirrored=True)
-    return torch.where((draws.uniform() < 0.5)[:, None, None, None], x.flip(3), x) if flip else x
+    return augment.half_mirrored(x, draws) if flip else x
 
 
 def _scores(logits: Tensor) -> Tensor:

@@ -7,20 +7,16 @@ import re
 from pathlib import Path
 
 import duckdb
-import pytest
 
-from orchestrator.housekeeping import Policy, run, work
+from orchestrator.housekeeping import Policy, run
 from orchestrator.store.catalogue import Catalogue
 from orchestrator.store.objects import open_objects
 from orchestrator.store.reader import Run
 from tests.support.commands import ganctl, refused
-from tests.support.retention import sealed_run
+from tests.support.retention import no_grace, sealed_run
 from tests.support.sweeps import make_sweep
 
-
-@pytest.fixture(autouse=True)
-def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "GRACE", 0.0)
+__all__ = ["no_grace"]
 
 
 def test_the_command_says_first_what_would_go(file_store: str) -> None:

@@ -30,18 +30,26 @@ from tests.support.world import promotion
 __all__ = ["no_grace"]
 
 
-class Hooked(LocalObjects):
-    """A store where somebody else acts when a checkpoint has been taken out of sight."""
+class Shared(LocalObjects):
+    """A store where somebody else acts, once."""
 
     def __init__(self, root: Path, act: Callable[[Objects], None]) -> None:
         super().__init__(root)
         self.act: Callable[[Objects], None] | None = act
 
-    def delete(self, key: str) -> None:
-        super().delete(key)
-        if key.endswith("/commit.json") and self.act is not None:
+    def let_act(self) -> None:
+        if self.act is not None:
             act, self.act = self.act, None
             act(LocalObjects(self.root))
+
+
+class Hooked(Shared):
+    """Somebody else acts when a checkpoint has been taken out of sight."""
+
+    def delete(self, key: str) -> None:
+        super().delete(key)
+        if key.endswith("/commit.json"):
+            self.let_act()
 
 
 def promoting(run_id: str) -> Callable[[Objects], None]:
@@ -96,54 +104,47 @@ def test_what_is_out_of_sight_since_an_earlier_housekeeping_was_killed_comes_bac
     assert checkpoints.read_span(objects, run_id, (10, 1)) == WEIGHTS
 
 
-class Listed(LocalObjects):
-    """A store where somebody else acts when the runs have been listed."""
-
-    def __init__(self, root: Path, act: Callable[[Objects], None]) -> None:
-        super().__init__(root)
-        self.act: Callable[[Objects], None] | None = act
+class Listed(Shared):
+    """Somebody else acts when the runs have been listed."""
 
     def entries(self, prefix: str) -> list[Entry]:
         found = super().entries(prefix)
-        if prefix == RUNS and self.act is not None:
-            act, self.act = self.act, None
-            act(LocalObjects(self.root))
+        if prefix == RUNS:
+            self.let_act()
         return found
 
 
-FIRST_STEPS = {"copied": ("copy",), "hidden": ("copy", "drop"), "deleted": ("copy", "drop", "delete")}
+NOTHING, COPIED, HIDDEN, DELETED = range(4)  # how far another housekeeping is with a checkpoint
 
 
-@pytest.mark.parametrize("before", ["", "copied"])
-@pytest.mark.parametrize("after", ["copied", "hidden", "deleted"])
+@pytest.mark.parametrize("before", [NOTHING, COPIED])
+@pytest.mark.parametrize("after", [COPIED, HIDDEN, DELETED])
 def test_a_checkpoint_that_another_housekeeping_is_deleting_is_not_taken_for_an_unfinished_one(
-    file_store: str, before: str, after: str
+    file_store: str, before: int, after: int
 ) -> None:
     objects = open_objects(file_store)
     run_id = sealed_run(objects)
     folder = f"runs/{run_id}/checkpoints/000000000010-a0001"
     weights = f"{folder}/weights.safetensors"
 
-    def other(done: str, until: str) -> None:
-        for step in FIRST_STEPS[until][len(FIRST_STEPS.get(done, ())) :]:
-            if step == "copy":
-                objects.put(f"{folder}/{EXPIRED}", objects.get(f"{folder}/commit.json"))
-            if step == "drop":
-                objects.delete(f"{folder}/commit.json")
-            if step == "delete":
-                for key in objects.list(folder):
-                    objects.delete(key)
+    def other(done: int, until: int) -> None:
+        if done < COPIED <= until:
+            objects.put(f"{folder}/{EXPIRED}", objects.get(f"{folder}/commit.json"))
+        if done < HIDDEN <= until:
+            objects.delete(f"{folder}/commit.json")
+        if done < DELETED <= until:
+            for key in objects.list(folder):
+                objects.delete(key)
 
-    if before:
-        other("", before)
+    other(NOTHING, before)
     listed = Listed(Path(file_store.removeprefix("file://")), lambda _: other(before, after))
     policy, now = Policy(checkpoints_days=None, orphans_days=1), time.time() + 2 * 86_400
     report = run(listed, policy, delete=True, now=now)
     assert report.problems == []
     assert listed.act is None
-    assert objects.exists(weights) == (after != "deleted")
+    assert objects.exists(weights) == (after != DELETED)
     finished = [(10, 1), (20, 1), (30, 1)]
-    whole = after != "deleted" and (bool(before) or after == "copied")  # what was listed as hidden comes back
+    whole = after != DELETED and COPIED in (before, after)  # what was listed as hidden comes back
     assert Run(objects, run_id).checkpoints() == finished[0 if whole else 1 :]
 
 

@@ -37,6 +37,7 @@ from orchestrator import protocols
 from orchestrator.protocols import Plan
 from orchestrator.store.objects import open_objects
 from tests.support.commands import ganctl, refused
+from tests.support.families import CPU
 
 VECTORS = DataSpec({"x": Field("vector", (2,))})
 
@@ -166,10 +167,10 @@ def test_players_of_the_points_protocol_step_at_once_each_at_the_others_weights_
 ) -> None:
     family, data = PointsGAN(width=16, width_d=8, pac=pac, lr_g=0.01), Grid(num=64).load("train")
     options = Train(steps=2, batch=16, ema=False)
-    training = Training(family, data, options, 0, torch.device("cpu"), Alone())
+    training = Training(family, data, options, 0, CPU, Alone())
     nets = copy.deepcopy(training.nets)
     batch = {"x": data.fetch(data.order(0, 0)[:16])["x"]}
-    z = Draws(0, 16, torch.device("cpu")).normal(2)
+    z = Draws(0, 16, CPU).normal(2)
     fake = nets["generator"](z)
     losses = {
         "discriminator": softplus(-nets["discriminator"](batch["x"])).mean()
@@ -178,7 +179,7 @@ def test_players_of_the_points_protocol_step_at_once_each_at_the_others_weights_
     }
     wanted = {n: torch.autograd.grad(losses[n], list(nets[n].parameters())) for n in losses}
     [phase] = training.phases
-    step = Step(batch, Draws(0, 16, torch.device("cpu")), Alone())
+    step = Step(batch, Draws(0, 16, CPU), Alone())
     loss, report = family.objective(phase.name, training.nets, step)
     params = [p for name in phase.trains for p in training.nets[name].parameters()]
     found = torch.autograd.grad(loss, params)
@@ -238,7 +239,7 @@ def test_the_generator_of_stacked_digits_steps_twice_a_discriminators_step() -> 
     assert [(phase.name, phase.repeats) for phase in family.phases()] == [("critic", 1), ("generator", 2)]
     small = family.model_copy(update={"width": 2})
     data = Resident({"x": torch.rand(32, 3, 16, 16)}, DataSpec({"x": Field("image", (3, 16, 16))}))
-    training = Training(small, data, Train(steps=1, batch=16), 0, torch.device("cpu"), Alone())
+    training = Training(small, data, Train(steps=1, batch=16), 0, CPU, Alone())
     training.run_step()
     steps = {
         names: max(int(state["step"]) for state in optimiser.state.values())

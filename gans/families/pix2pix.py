@@ -29,6 +29,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu, relu
 
+from gans import augment, warp
 from gans.data.base import Batch, DataSpec
 from gans.draws import Draws
 from gans.family import Networks, Optimiser, Phase, Step, Terms
@@ -189,15 +190,12 @@ def jittered(x: Tensor, draws: Draws, share: float, mirror: bool) -> Tensor:
 
     Isola et al. 2017, appendix 6.2.
     """
-    sides = x.shape[2:]
-    x = interpolate(
-        x, size=[round(side * (1 + share)) for side in sides], mode="bilinear", align_corners=False
-    )
-    for axis, side in enumerate(sides, start=2):
-        first = draws.integers(x.shape[axis] - side + 1)
-        place = first[:, None] + torch.arange(side, device=x.device)
-        x = torch.take_along_dim(x, place[:, None, :, None] if axis == 2 else place[:, None, None, :], axis)
-    return torch.where((draws.uniform() < 0.5)[:, None, None, None], x.flip(3), x) if mirror else x
+    height, width = x.shape[2:]
+    grown = [round(side * (1 + share)) for side in (height, width)]
+    top, left = (draws.integers(new - old + 1) for new, old in zip(grown, (height, width), strict=True))
+    x = interpolate(x, size=grown, mode="bilinear", align_corners=False)
+    x = warp.shifted(x, -top, -left, mirrored=True)[:, :, :height, :width]
+    return augment.half_mirrored(x, draws) if mirror else x
 
 
 def noise_for(generator: nn.Module, draws: Draws) -> Tensor | None:

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import typer
@@ -43,9 +44,11 @@ __all__ = [
 NOTHING = "-"
 LEAST = 8  # letters of a column's text, however short the room
 
+plain = partial(Console, highlight=False, markup=False, emoji=False)
+
 #: They print text as it is, on what stdout and stderr are at that moment, 80 columns wide where that is no terminal.
-console = Console(highlight=False, markup=False, emoji=False)
-errors = Console(stderr=True, highlight=False, markup=False, emoji=False)
+console = plain()
+errors = plain(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,7 @@ def print_table(columns: Sequence[Column | str], rows: Iterable[Sequence[object]
         )
     for text in texts:
         table.add_row(*text)
-    wide = Console(width=least, highlight=False, markup=False, emoji=False)
-    (console if console.width >= least else wide).print(table)
+    (console if console.width >= least else plain(width=least)).print(table)
 
 
 def print_figures(columns: Mapping[str, Mapping[str, float]]) -> None:

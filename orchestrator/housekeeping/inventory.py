@@ -140,8 +140,12 @@ def _folders(
 
     Another housekeeping may have renamed the marker, or have made it what it was, between the listing and now.
     """
-    roots = {(i, span): checkpoint_folder(i, *span) for i in found for span in found[i]}
-    marked = {at: root for at, root in roots.items() if {MARKER, EXPIRED} & found[at[0]][at[1]].keys()}
+    marked = {
+        (i, span): checkpoint_folder(i, *span)
+        for i, folders in found.items()
+        for span, files in folders.items()
+        if {MARKER, EXPIRED} & files.keys()
+    }
     markers: dict[tuple[str, Span], Document] = {}
     for name in (MARKER, EXPIRED, MARKER):
         markers |= _read(objects, {at: f"{root}/{name}" for at, root in marked.items() if at not in markers})
