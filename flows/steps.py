@@ -6,7 +6,7 @@ They know nothing of schedules, nor of what a failed run means to the flow.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from prefect import State, Task, runtime, task
@@ -14,7 +14,14 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.logging import get_run_logger
 from prefect.states import get_state_exception
 
-from orchestrator.errors import AlreadyExists, ConditionalWritesMissing, RunFailed, StoreError
+from orchestrator.errors import (
+    AlreadyExists,
+    ConditionalWritesMissing,
+    GanctlError,
+    RayAway,
+    RunFailed,
+    StoreError,
+)
 from orchestrator.experiment import parse
 from orchestrator.launch import Job, submit
 from orchestrator.outcome import outcome_of
@@ -44,7 +51,8 @@ def let_go(job: Job) -> Iterator[None]:
     except Exception:
         raise
     except BaseException:
-        job.stop()
+        with suppress(GanctlError):  # what cannot be stopped now the reconciler stops
+            job.stop()
         raise
 
 
@@ -80,7 +88,7 @@ def begin_sweep() -> str:
     task_run_name="train {run_id}",
     retries=len(DELAYS),
     retry_delay_seconds=DELAYS,
-    retry_condition_fn=only_after(CutOff, StoreError, OSError),
+    retry_condition_fn=only_after(CutOff, RayAway, StoreError, OSError),
 )
 def train_run(run_id: str, store: str, on: str) -> Document:
     """Run `run_id` to its end, from its last checkpoint where it has one, and return how it ended."""
@@ -106,7 +114,7 @@ def train_run(run_id: str, store: str, on: str) -> Document:
     task_run_name="sweep {sweep_id}",
     retries=len(DELAYS),
     retry_delay_seconds=DELAYS,
-    retry_condition_fn=only_after(StoreError, OSError),
+    retry_condition_fn=only_after(RayAway, StoreError, OSError),
 )
 def run_trials(sweep_id: str, experiment: Document, store: str, plan: Document, on: str) -> Document:
     """Sweep `sweep_id` until its plan is spent. Raises RunFailed where no trial completed."""

@@ -21,7 +21,7 @@ import httpx
 import psutil
 
 from orchestrator.background import Background, forget, home, known, note
-from orchestrator.cluster import QUIET
+from orchestrator.cluster import METRIC_PORTS, QUIET
 from orchestrator.errors import AlreadyExists, RunFailed
 
 START_SECONDS = 180.0
@@ -143,7 +143,8 @@ def plan(store: str, tell: Tell, cpus: int | None = None) -> Supervisor:
     )
     here = [sys.executable, "-m"]
     server = [*here, "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect)]
-    options = {"--port": port(6379), "--dashboard-port": ray, "--dashboard-agent-listen-port": port(52365)}
+    options = {"--port": port(6379), "--dashboard-port": ray}
+    options |= {"--dashboard-agent-listen-port": 0}  # a free one at each start: without it no job is taken
     options |= {"--ray-client-server-port": port(10001), "--num-cpus": cpus or len(os.sched_getaffinity(0))}
     if short := os.environ.get("GANCTL_RAY_TMP"):
         options["--temp-dir"] = short  # type: ignore[assignment]
@@ -208,7 +209,7 @@ def environment(background: Background) -> Mapping[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PYTHONUNBUFFERED": "1",
     }
-    return QUIET | os.environ | own
+    return QUIET | os.environ | own | {name: str(port(0)) for name in METRIC_PORTS}
 
 
 def port(wanted: int) -> int:

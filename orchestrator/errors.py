@@ -10,6 +10,7 @@
     │   ├── ConditionalWritesMissing   the store ignores `If-None-Match`
     │   └── Superseded         7   a later attempt has taken the run over
     ├── NotFound               5   no such run, sweep, recipe or object
+    │   └── RayAway                no Ray answers, or it was started anew and forgot the job
     ├── ResourceError          6   more workers, CPUs or GPUs asked for than there are
     │   └── OverBudget             a retraining has had the rounds it may have today
     ├── RunFailed              7   a run or every trial of a sweep ended unhealthy or crashed
@@ -43,6 +44,7 @@ __all__ = [
     "Outrun",
     "OverBudget",
     "Preempted",
+    "RayAway",
     "ResourceError",
     "RunFailed",
     "Stopped",
@@ -90,6 +92,11 @@ class NotFound(GanctlError):
     """No such run, sweep, recipe or object."""
 
     exit_code = 5
+
+
+class RayAway(NotFound):
+    """No Ray answers there, or one that was started anew and knows nothing of the job. Either may pass: the work goes
+    on from its last checkpoint when it is handed over again."""
 
 
 class ResourceError(GanctlError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from orchestrator.driving import hand_over
-from orchestrator.errors import ConfigError, NotFound, RunFailed
+from orchestrator.errors import ConfigError, RayAway, RunFailed
 from orchestrator.outcome import Outcome, ended, left_by
 from orchestrator.runlog import keep
 from orchestrator.store.objects import Objects
@@ -24,13 +24,17 @@ if TYPE_CHECKING:
     from orchestrator.launch import Progress
 
 POLL_SECONDS = 0.5
+SILENCE_SECONDS = 30.0  # of a head, until whoever waits for its job gives it up
+NO_AGENT = (
+    "No available agent"  # what the Jobs API says while, or because, nothing on the head can take a job
+)
 HERE = ("localhost", "127.0.0.1", "::1")
 
 
 def connect(address: str, objects: Objects) -> JobSubmissionClient:
     """A client of the cluster at `address`, which has answered.
 
-    Raises NotFound where no Ray answers, ConfigError where the cluster cannot see the store or wants a token.
+    Raises RayAway where no Ray answers, ConfigError where the cluster cannot see the store or wants a token.
     """
     if objects.local_path("runs") is not None and urlsplit(address).hostname not in HERE:
         raise ConfigError(
@@ -47,8 +51,29 @@ def connect(address: str, objects: Objects) -> JobSubmissionClient:
             f"{address} refuses us without its token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
         ) from error
     except (OSError, ValueError, RuntimeError, KeyError, requests.exceptions.RequestException) as error:
-        raise NotFound(
+        raise RayAway(
             f"no Ray dashboard answers at {address}: is the head up, and is the port 8265?"
+        ) from error
+
+
+def status_of(client: JobSubmissionClient, submission_id: str) -> JobStatus | None:
+    """The state of a job; None where the cluster knows none of that id, as after its head was started anew.
+
+    Raises RayAway where it does not say.
+    """
+    import requests
+
+    try:
+        return client.get_job_status(submission_id)
+    except RuntimeError as error:  # what Ray's client makes of any answer but 200
+        if "status code 404" in str(error):
+            return None
+        raise RayAway(
+            f"Ray does not say how job {submission_id} is: {' '.join(str(error).split())[:300]}"
+        ) from error
+    except (OSError, requests.exceptions.RequestException) as error:
+        raise RayAway(
+            f"no Ray answers that had job {submission_id}: {' '.join(str(error).split())[:300]}"
         ) from error
 
 
@@ -64,18 +89,35 @@ class Submission:
         self.submission_id = self._submit()
 
     def wait(self, tick: Callable[[], None]) -> JobStatus:
-        """The state the job ended in; `tick` is called meanwhile."""
+        """The state the job ended in; `tick` is called meanwhile.
+
+        Raises RayAway where the cluster has forgotten the job, or says nothing for half a minute.
+        """
+        heard = time.monotonic()
+        goes_on = f"`ganctl {shlex.join(self.words[:3])}` goes on"
         while True:
-            status = self.client.get_job_status(self.submission_id)
+            try:
+                status = status_of(self.client, self.submission_id)
+                heard = time.monotonic()
+            except RayAway as error:
+                if time.monotonic() - heard > SILENCE_SECONDS:
+                    raise RayAway(f"{error}; {goes_on}") from error
+            else:
+                if status is None:
+                    raise RayAway(
+                        f"{self.address} has forgotten job {self.submission_id}: started anew? {goes_on}"
+                    )
+                if status.is_terminal():
+                    tick()
+                    return status
             tick()
-            if status.is_terminal():
-                return status
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """Stop the job and wait until Ray says that it is over."""
-        self.client.stop_job(self.submission_id)
-        self.wait(lambda: None)
+        """Stop the job and wait until Ray says that it is over. Raises RayAway where it says nothing."""
+        if status_of(self.client, self.submission_id) is not None:
+            self.client.stop_job(self.submission_id)
+            self.wait(lambda: None)
 
     def log(self) -> str:
         """What the job printed, as long as its cluster is there."""
@@ -101,6 +143,11 @@ class Submission:
             except RuntimeError as error:
                 if "already exists" not in str(error):
                     said = " ".join(str(error).split())[:300]
+                    if NO_AGENT in said:
+                        raise RayAway(
+                            f"{self.address} takes no job: {said} Where that stays so, another Ray on its machine has "
+                            "its agent's port: `ray start --dashboard-agent-listen-port=0`"
+                        ) from error
                     raise RunFailed(f"{self.address} refused the job: {said}") from error
             if not self.client.get_job_status(submission_id).is_terminal():
                 return submission_id
@@ -153,12 +200,14 @@ class JobDriver:
         self.client, self.submission_id = connect(address, objects), submission_id
 
     def over(self) -> bool:
-        """Whether the job has ended."""
-        return self.client.get_job_status(self.submission_id).is_terminal()
+        """Whether the job has ended, or went with the head that knew it."""
+        status = status_of(self.client, self.submission_id)
+        return status is None or status.is_terminal()
 
     def end(self, deadline: float) -> bool:
         """Have Ray end the job: SIGTERM, then SIGKILL."""
-        self.client.stop_job(self.submission_id)
+        if not self.over():
+            self.client.stop_job(self.submission_id)
         while not (over := self.over()) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         return over

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from orchestrator.errors import GanctlError
+from orchestrator.outcome import LEFT
 from orchestrator.stop import stop_run
 from orchestrator.store import documents
 from orchestrator.store.layout import LIVE, driver_key
@@ -16,8 +17,10 @@ Document = dict[str, Any]
 
 
 def owned(objects: Objects) -> Iterator[tuple[str, Document]]:
-    """Every run that has not ended and is driven by a job with an owner: its id, and what drives it."""
-    live = (key.rpartition("/")[2].removesuffix(".json") for key in objects.list(LIVE))
+    """Every run at work, or lost at it, that is driven by a job with an owner: its id, and what drives it."""
+    beats = objects.get_many(objects.list(LIVE)).items()
+    at_work = [key for key, data in beats if documents.decode(data).get("state") not in LEFT]
+    live = (key.rpartition("/")[2].removesuffix(".json") for key in at_work)
     keys = {driver_key(run_id): run_id for run_id in live}
     for key, data in objects.get_many(keys).items():
         driver = documents.decode(data)

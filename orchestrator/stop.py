@@ -50,13 +50,16 @@ def stop_run(objects: Objects, run_id: str, now: bool = False) -> str:
     if known is None:
         return run.state()
     driver = _driver(objects, run_id, known)
+    if driver.over():
+        _mark(run, "its process had ended")
+        return run.state()
     now = now or run.state() == "queued"  # there is nothing to save
     if not now:
         ask(objects, run_id, "stopped")
     if now or not _wait(driver.over, deadline - PATIENCE + GRACE):
         if not driver.end(deadline):
             raise RunFailed(f"run {run_id}: {known} still holds something; see `ray list actors`")
-        _mark(run)
+        _mark(run, "ended by force: `ganctl runs stop`")
     return run.state()
 
 
@@ -66,11 +69,10 @@ def _wait(over: Callable[[], bool], deadline: float) -> bool:
     return done
 
 
-def _mark(run: Run) -> None:
-    """Say in the heartbeat of a run that was ended by force that nobody is at it."""
+def _mark(run: Run, error: str) -> None:
+    """Say in the heartbeat of a run that did not say so itself that nobody is at it."""
     live = run.live()
     if run.sealed() is None and live is not None and live["state"] not in ("stopped", "preempted"):
-        error = "ended by force: `ganctl runs stop`"
         run.objects.put(
             live_key(run.id), encode(live | {"state": "stopped", "error": error, "time": time.time()})
         )

@@ -137,7 +137,7 @@ def test_a_run_whose_node_is_drained_goes_on_elsewhere_by_itself(
     monkeypatch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "0.5")
     with simulated_cluster(nodes=3) as cluster:
         objects = open_objects(file_store)
-        experiment = long_run(**{"train.steps": 30000, "scale.workers": 2, "scale.cpus_per_worker": 1})
+        experiment = long_run(**{"train.steps": 12000, "scale.workers": 2, "scale.cpus_per_worker": 1})
         job = submit(experiment, file_store, "auto")
         run = Run(objects, job.run_id)
         ended: list[Any] = []
@@ -150,11 +150,11 @@ def test_a_run_whose_node_is_drained_goes_on_elsewhere_by_itself(
         finally:
             training.join(400)
     assert ended
-    assert ended[0].step == 30000
+    assert ended[0].step == 12000
     table = run.metrics()
-    assert table["step"].to_pylist() == list(range(10, 30001, 10))
+    assert table["step"].to_pylist() == list(range(10, 12001, 10))
     left = table["attempt"].to_pylist().index(2) * 10
-    assert 0 < left < 30000
+    assert 0 < left < 12000
 
 
 def drain(cluster: Any) -> None:

@@ -46,6 +46,7 @@ TRAIN = {
     "train.evaluate_every": 0,
     "train.sample_every": 0,
 }
+MIDDLING = TRAIN | {"train.steps": 6000, "train.log_every": 50, "train.checkpoint_every": 200}
 LONG = TRAIN | {"train.steps": 1_000_000}
 
 
@@ -286,8 +287,7 @@ def test_cancelling_in_prefect_frees_ray_and_ends_the_round(up: Up, digits: Path
 def test_a_killed_flow_process_a_killed_job_and_a_killed_worker_leave_no_zombie_and_the_round_ends(
     up: Up, digits: Path
 ) -> None:
-    middling = TRAIN | {"train.steps": 6000, "train.log_every": 50, "train.checkpoint_every": 200}
-    up.apply("killed", digits, middling)
+    up.apply("killed", digits, MIDDLING)
     up.ganctl("retrain", "run", "killed")
     run = up.training("killed")
     first = up.flow_run("killed")
@@ -295,7 +295,7 @@ def test_a_killed_flow_process_a_killed_job_and_a_killed_worker_leave_no_zombie_
         job.kill()
     engines = up.below("prefect.engine")
     assert engines
-    for process in [*engines, *up.below("worker", "start")]:
+    for process in [*engines, *up.below("prefect", "worker", "start")]:
         process.kill()
     ended = up.round("killed", 1, RECOVERY_SECONDS)
     assert ended["outcome"] == "promoted", ended
@@ -306,9 +306,23 @@ def test_a_killed_flow_process_a_killed_job_and_a_killed_worker_leave_no_zombie_
     up.ganctl("retrain", "delete", "killed")
 
 
+def test_rays_head_killed_mid_run_is_started_again_and_the_round_goes_on_with_the_same_run(
+    up: Up, digits: Path
+) -> None:
+    up.apply("beheaded", digits, MIDDLING)
+    up.ganctl("retrain", "run", "beheaded")
+    run = up.training("beheaded")
+    (raylet,) = [process for process in up.below("raylet") if process.name() == "raylet"]
+    raylet.kill()
+    ended = up.round("beheaded", 1, RECOVERY_SECONDS)
+    assert ended["outcome"] == "promoted", ended
+    assert [a.run_id for a in rounds.rounds(up.objects, "beheaded")[0].attempts()] == [run.id]
+    assert ended["driver"] == 1, "the flow run waited for Ray, and drove its round itself"
+    up.ganctl("retrain", "delete", "beheaded")
+
+
 def test_prefects_server_killed_mid_run_comes_back_and_the_round_ends(up: Up, digits: Path) -> None:
-    middling = TRAIN | {"train.steps": 6000, "train.log_every": 50, "train.checkpoint_every": 200}
-    up.apply("restarted", digits, middling)
+    up.apply("restarted", digits, MIDDLING)
     up.ganctl("retrain", "run", "restarted")
     up.training("restarted")
     for server in up.below("prefect", "server", "start"):

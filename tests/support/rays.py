@@ -23,7 +23,11 @@ import psutil
 import pytest
 
 from tests.support.ceph import free_port
-from tests.support.guard import GRACE_S, end, lives
+from tests.support.guard import end, lives
+
+PATIENCE_SECONDS = (
+    30.0  # the dashboard's processes look for their parent now and then: 1 s, at a load of 18 about 5 s
+)
 
 
 @contextmanager
@@ -68,14 +72,14 @@ def processes_of(folder: str) -> list[psutil.Process]:
     return [p for p in psutil.process_iter() if p.pid != os.getpid() and lives(p) and _names(p, folder)]
 
 
-def nothing_left(folder: str, patience: float = GRACE_S) -> None:
-    """Fail where a process of `folder` outlives `patience` seconds, and end it."""
+def nothing_left(folder: str, patience: float = PATIENCE_SECONDS) -> None:
+    """Fail, and say which, where a process of `folder` outlives `patience` seconds, and end it."""
     deadline = time.monotonic() + patience
     while (left := processes_of(folder)) and time.monotonic() < deadline:
         time.sleep(0.2)
     told = [f"{p.pid} {' '.join(p.cmdline())[:200]}" for p in left]
     end(left)
-    assert told == []
+    assert not told, "\n".join([f"outlived {patience:g} s:", *told])
 
 
 def _names(process: psutil.Process, folder: str) -> bool:
@@ -126,16 +130,18 @@ def ray_head() -> Iterator[RayHead]:
 
 
 @contextmanager
-def started_head() -> Iterator[RayHead]:
-    """A real `ray start --head` behind this process's token."""
-    port = free_port()
+def started_head(port: int = 0) -> Iterator[RayHead]:
+    """A real `ray start --head` behind this process's token, its Jobs API on `port` or a free one."""
+    from orchestrator.cluster import METRIC_PORTS
+
+    port = port or free_port()
     secret = token()
     with restored_environment(), short_folder() as folder:
         os.environ.pop("RAY_ADDRESS", None)
         words = {
             "--port": free_port(),
             "--dashboard-port": port,
-            "--dashboard-agent-listen-port": free_port(),
+            "--dashboard-agent-listen-port": 0,  # one that is free when it is bound
             "--temp-dir": folder,
             "--num-cpus": 2,
         }
@@ -147,7 +153,8 @@ def started_head() -> Iterator[RayHead]:
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+                | {name: str(free_port()) for name in METRIC_PORTS},
                 start_new_session=True,
             )
         try:
