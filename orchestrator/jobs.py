@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.5
 SILENCE_SECONDS = 30.0  # of a head, until whoever waits for its job gives it up
-NO_AGENT = (
-    "No available agent"  # what the Jobs API says while, or because, nothing on the head can take a job
-)
+NO_AGENT = "No available agent"  # the Jobs API's words while, or because, nothing there can take a job
 HERE = ("localhost", "127.0.0.1", "::1")
 
 
@@ -68,13 +66,9 @@ def status_of(client: JobSubmissionClient, submission_id: str) -> JobStatus | No
     except RuntimeError as error:  # what Ray's client makes of any answer but 200
         if "status code 404" in str(error):
             return None
-        raise RayAway(
-            f"Ray does not say how job {submission_id} is: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise RayAway(f"Ray does not say how job {submission_id} is: {_line(error)}") from error
     except (OSError, requests.exceptions.RequestException) as error:
-        raise RayAway(
-            f"no Ray answers that had job {submission_id}: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise RayAway(f"no Ray answers that had job {submission_id}: {_line(error)}") from error
 
 
 class Submission:
@@ -142,7 +136,7 @@ class Submission:
                 return submission_id
             except RuntimeError as error:
                 if "already exists" not in str(error):
-                    said = " ".join(str(error).split())[:300]
+                    said = _line(error)
                     if NO_AGENT in said:
                         raise RayAway(
                             f"{self.address} takes no job: {said} Where that stays so, another Ray on its machine has "
@@ -211,6 +205,11 @@ class JobDriver:
         while not (over := self.over()) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         return over
+
+
+def _line(error: Exception) -> str:
+    """What an error says, as one line."""
+    return " ".join(str(error).split())[:300]
 
 
 def _credentials() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Runs that begin and end on one Ray, over and over, leave nothing behind: no process, placement group, file or thread.
 
 Two hundred runs as trials of ten sweeps (GANCTL_SWEEPS) are one part of it. A run with a worker group of its own
-starts six processes and takes 8 s on two cores, so of those there are GANCTL_CYCLES (12 unless said); half of them are
+starts six processes and takes 8 s on two cores, so of those there are GANCTL_CYCLES (8 unless said); half of them are
 stopped half-way. Ray 2.60's head keeps a dead socket of each group, and two of each sweep, however many trials it has
 (measured; actors and placement groups of our own making leave none).
 """
@@ -40,9 +40,9 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
-GROUPS = int(os.environ.get("GANCTL_CYCLES", "12"))
+GROUPS = int(os.environ.get("GANCTL_CYCLES", "8"))
 SWEEPS, TRIALS = int(os.environ.get("GANCTL_SWEEPS", "10")), 20
-SETTLING = 30.0
+SETTLING, STILL = 30.0, 6.0
 
 
 def tiny(**changes: Any) -> Experiment:
@@ -84,6 +84,18 @@ def held(folder: str) -> Counter[str]:
     return counted + files
 
 
+def still(folder: str) -> Counter[str]:
+    """What there is once it has not changed for STILL seconds, or SETTLING seconds have passed."""
+    seen, deadline = [held(folder)], time.monotonic() + SETTLING
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        now = held(folder)
+        seen = [*seen, now] if now == seen[0] else [now]
+        if len(seen) > STILL:
+            break
+    return seen[-1]
+
+
 def settled(folder: str, before: Counter[str], slack: int) -> Counter[str]:
     """What there is once it is no more than `before`, `slack` apart, or SETTLING seconds have passed."""
     deadline = time.monotonic() + SETTLING
@@ -109,7 +121,7 @@ def test_hundreds_of_runs_of_sweeps_leave_nothing(tmp_path: Path) -> None:
     plan = Plan(trials=TRIALS, sampler="random", stop="none", pack=1)
     with own_ray() as folder:
         run_sweep(searched, str(tmp_path / "warm"), plan)
-        before = settled(folder, Counter(), 0)
+        before = still(folder)
         for number in range(SWEEPS):
             result = run_sweep(searched, str(tmp_path / str(number)), plan)
             assert len(result.trials) == TRIALS
@@ -129,7 +141,7 @@ def test_worker_groups_that_end_or_are_stopped_leave_nothing(tmp_path: Path) -> 
     with own_ray() as folder:
         for number in range(2):
             cycle(number)
-        before = settled(folder, Counter(), 0)
+        before = still(folder)
         begun = time.monotonic()
         for number in range(GROUPS):
             cycle(number)
