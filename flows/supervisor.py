@@ -21,7 +21,7 @@ import httpx
 import psutil
 
 from orchestrator.background import Background, forget, home, known, note
-from orchestrator.cluster import METRIC_PORTS, QUIET
+from orchestrator.cluster import QUIET, metric_ports
 from orchestrator.errors import AlreadyExists, RunFailed
 
 START_SECONDS = 180.0
@@ -209,7 +209,7 @@ def environment(background: Background) -> Mapping[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PYTHONUNBUFFERED": "1",
     }
-    return QUIET | os.environ | own | {name: str(port(0)) for name in METRIC_PORTS}
+    return QUIET | os.environ | own | metric_ports()
 
 
 def port(wanted: int) -> int:

@@ -42,8 +42,6 @@ QUIET = {
 }
 
 
-# Where Ray's head tells its own metrics: 44217 and 44227, of which a machine with two heads has only one each.
-METRIC_PORTS = ("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT")
 GROUP_HEAD_BYTES = 1.5e9  # what the head holds for one data-parallel trial of a sweep, besides its workers
 
 
@@ -139,7 +137,7 @@ def _start(on: str) -> None:
     environment = _worker_environment()
     if on == "local":
         capacity, port = local_capacity(), _free_port()
-        os.environ |= {name: str(_free_port()) for name in METRIC_PORTS}  # those known are a cluster's
+        os.environ |= metric_ports()
         options |= {"num_cpus": int(capacity.cpus), "include_dashboard": True, "dashboard_port": port}
         # Else what cleans up after a group whose driver died looks for any Ray on this machine, and gives up at two.
         environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
@@ -153,6 +151,12 @@ def _start(on: str) -> None:
             ray.init(address=on, **options)
     except ConnectionError as error:
         raise NotFound(f"no Ray cluster answers at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}") from error
+
+
+def metric_ports() -> dict[str, str]:
+    """Free ports for the metrics of a head's own, as its environment has them: of the known ones, 44217 and 44227, a
+    machine has only one each, whatever the number of its heads."""
+    return {name: str(_free_port()) for name in ("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT")}
 
 
 def _free_port() -> int:

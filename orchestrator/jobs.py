@@ -200,8 +200,7 @@ class JobDriver:
 
     def end(self, deadline: float) -> bool:
         """Have Ray end the job: SIGTERM, then SIGKILL."""
-        if not self.over():
-            self.client.stop_job(self.submission_id)
+        self.client.stop_job(self.submission_id)
         while not (over := self.over()) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         return over

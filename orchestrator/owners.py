@@ -18,10 +18,8 @@ Document = dict[str, Any]
 
 def owned(objects: Objects) -> Iterator[tuple[str, Document]]:
     """Every run at work, or lost at it, that is driven by a job with an owner: its id, and what drives it."""
-    beats = objects.get_many(objects.list(LIVE)).items()
-    at_work = [key for key, data in beats if documents.decode(data).get("state") not in LEFT]
-    live = (key.rpartition("/")[2].removesuffix(".json") for key in at_work)
-    keys = {driver_key(run_id): run_id for run_id in live}
+    beats = map(documents.decode, objects.get_many(objects.list(LIVE)).values())
+    keys = {driver_key(beat["id"]): beat["id"] for beat in beats if beat.get("state") not in LEFT}
     for key, data in objects.get_many(keys).items():
         driver = documents.decode(data)
         if driver.get("owner"):

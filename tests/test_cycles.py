@@ -86,14 +86,13 @@ def held(folder: str) -> Counter[str]:
 
 def still(folder: str) -> Counter[str]:
     """What there is once it has not changed for STILL seconds, or SETTLING seconds have passed."""
-    seen, deadline = [held(folder)], time.monotonic() + SETTLING
-    while time.monotonic() < deadline:
+    now, since = held(folder), time.monotonic()
+    deadline = since + SETTLING
+    while time.monotonic() < min(deadline, since + STILL):
         time.sleep(1)
-        now = held(folder)
-        seen = [*seen, now] if now == seen[0] else [now]
-        if len(seen) > STILL:
-            break
-    return seen[-1]
+        if (then := held(folder)) != now:
+            now, since = then, time.monotonic()
+    return now
 
 
 def settled(folder: str, before: Counter[str], slack: int) -> Counter[str]:

@@ -95,11 +95,13 @@ class Up:
         assert document is not None
         return document
 
-    def training(self, name: str, number: int = 1) -> Run:
-        """The run of round `number` once it has a checkpoint."""
+    def begun(self, name: str, data: Path, train: dict[str, Any], **fields: Any) -> Run:
+        """Have retraining `name` hold, begin its first round by hand: the round's run, once it has a checkpoint."""
+        self.apply(name, data, train, **fields)
+        self.ganctl("retrain", "run", name)
 
         def run() -> Run | None:
-            found = {r.number: r for r in rounds.rounds(self.objects, name)}.get(number)
+            found = {r.number: r for r in rounds.rounds(self.objects, name)}.get(1)
             attempts = [] if found is None else found.attempts()
             return Run(self.objects, attempts[-1].run_id) if attempts else None
 
@@ -266,9 +268,7 @@ def test_a_sabotaged_round_that_an_event_began_is_stopped_reported_and_not_promo
 
 
 def test_cancelling_in_prefect_frees_ray_and_ends_the_round(up: Up, digits: Path) -> None:
-    up.apply("cancelled", digits, LONG, overlap="refuse")
-    up.ganctl("retrain", "run", "cancelled")
-    run = up.training("cancelled")
+    run = up.begun("cancelled", digits, LONG, overlap="refuse")
     assert up.jobs()
     second = json.loads(up.ganctl("retrain", "run", "cancelled", "--json"))["flow_run"]
     up.api.wait_for(second, 60, "Cancelled")  # one at a time: overlap = refuse
@@ -287,9 +287,7 @@ def test_cancelling_in_prefect_frees_ray_and_ends_the_round(up: Up, digits: Path
 def test_a_killed_flow_process_a_killed_job_and_a_killed_worker_leave_no_zombie_and_the_round_ends(
     up: Up, digits: Path
 ) -> None:
-    up.apply("killed", digits, MIDDLING)
-    up.ganctl("retrain", "run", "killed")
-    run = up.training("killed")
+    run = up.begun("killed", digits, MIDDLING)
     first = up.flow_run("killed")
     for job in up.below("orchestrator.cli", "train", run.id):
         job.kill()
@@ -309,9 +307,7 @@ def test_a_killed_flow_process_a_killed_job_and_a_killed_worker_leave_no_zombie_
 def test_rays_head_killed_mid_run_is_started_again_and_the_round_goes_on_with_the_same_run(
     up: Up, digits: Path
 ) -> None:
-    up.apply("beheaded", digits, MIDDLING)
-    up.ganctl("retrain", "run", "beheaded")
-    run = up.training("beheaded")
+    run = up.begun("beheaded", digits, MIDDLING)
     (raylet,) = [process for process in up.below("raylet") if process.name() == "raylet"]
     raylet.kill()
     ended = up.round("beheaded", 1, RECOVERY_SECONDS)
@@ -322,9 +318,7 @@ def test_rays_head_killed_mid_run_is_started_again_and_the_round_goes_on_with_th
 
 
 def test_prefects_server_killed_mid_run_comes_back_and_the_round_ends(up: Up, digits: Path) -> None:
-    up.apply("restarted", digits, MIDDLING)
-    up.ganctl("retrain", "run", "restarted")
-    up.training("restarted")
+    up.begun("restarted", digits, MIDDLING)
     for server in up.below("prefect", "server", "start"):
         server.kill()
     ended = up.round("restarted", 1, RECOVERY_SECONDS)

@@ -25,9 +25,8 @@ import pytest
 from tests.support.ceph import free_port
 from tests.support.guard import end, lives
 
-PATIENCE_SECONDS = (
-    30.0  # the dashboard's processes look for their parent now and then: 1 s, at a load of 18 about 5 s
-)
+# The dashboard's processes look for their parent now and then: they are gone after 1 s, at a load of 18 after 5 s.
+PATIENCE_SECONDS = 30.0
 
 
 @contextmanager
@@ -132,7 +131,7 @@ def ray_head() -> Iterator[RayHead]:
 @contextmanager
 def started_head(port: int = 0) -> Iterator[RayHead]:
     """A real `ray start --head` behind this process's token, its Jobs API on `port` or a free one."""
-    from orchestrator.cluster import METRIC_PORTS
+    from orchestrator.cluster import metric_ports
 
     port = port or free_port()
     secret = token()
@@ -153,8 +152,7 @@ def started_head(port: int = 0) -> Iterator[RayHead]:
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
-                | {name: str(free_port()) for name in METRIC_PORTS},
+                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **metric_ports()},
                 start_new_session=True,
             )
         try:
